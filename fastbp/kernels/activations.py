@@ -1,0 +1,180 @@
+"""Vector exp, log, tanh and logistic, and the activations with their derivatives.
+
+Accuracy  maximum relative error over the range, in units of the dtype's eps:
+          exp 1, log 1, tanh 2, logistic 2, float32 and float64 alike.
+          NaN stays NaN. Beyond its range exp saturates at the largest and smallest
+          value below; it never gives 0 or infinity.
+Method    exp(x) = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2. Adding MAGIC
+          rounds x / ln 2 to a whole number in the low bits of the sum, from where a
+          shift moves it into an exponent. log(x) = e ln 2 + 2 atanh((f-1)/(f+1)).
+Derivatives are written with the output of the activation, so that pre-activations
+          need not be stored.
+"""
+
+from typing import NamedTuple
+
+from numba import types
+from numba.extending import overload
+
+from fastbp.kernels.simd import (
+    constant,
+    copysign,
+    fma,
+    kernel,
+    lanes_of,
+    part,
+    polynomial,
+    select,
+    shift_into_exponent,
+    split_exponent,
+    vabs,
+    vload,
+    vstore,
+)
+
+IDENTITY, LOGISTIC, TANH, RELU = range(4)
+
+
+class _Constants(NamedTuple):
+    lowest: float  # exp saturates below and above these arguments
+    highest: float
+    magic: float  # 1.5 * 2**mantissa + exponent bias
+    q: tuple  # e^r - 1 - r = r^2 q(r), minimax
+    atanh: tuple  # atanh(s) / s - 1 = s^2 (1/3 + s^2/5 + ...), Taylor
+
+
+_CONSTANTS = {
+    types.float32: _Constants(
+        -87.33,
+        88.37,
+        1.5 * 2.0**23 + 127,
+        (0.4999999343, 0.166665204, 0.04166839083, 0.00836874532, 0.001381453789),
+        tuple(1 / n for n in (3, 5, 7, 9)),
+    ),
+    types.float64: _Constants(
+        -708.3,
+        709.4,
+        1.5 * 2.0**52 + 1023,
+        (
+            0.500000000000001062,
+            0.166666666666664128,
+            0.0416666666665302591,
+            0.00833333333349433612,
+            0.00138888889435994111,
+            0.000198412695067792009,
+            0.0000248014931345149843,
+            2.75575862630190051e-6,
+            2.76302344821093339e-7,
+            2.50000742256233157e-8,
+        ),
+        tuple(1 / n for n in range(3, 22, 2)),
+    ),
+}
+_LOG2_E = 1.4426950408889634
+# ln 2 in two parts; the first has so few bits that k * _LN2_HIGH is exact
+_LN2_HIGH = {types.float32: 0.693359375, types.float64: 6.93147180369123816490e-01}
+_LN2_LOW = {types.float32: -2.12194440e-4, types.float64: 1.90821492927058770002e-10}
+
+
+def _scaled_expm1(x):
+    """(s, p) with e^x = s (p + 1), s a power of two."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(_scaled_expm1, jit_options={"error_model": "numpy"})
+def _overload_scaled_expm1(x):
+    lowest, highest, magic, q, _ = _CONSTANTS[x.dtype]
+    ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
+
+    def implementation(x):
+        low, high = constant(x, lowest), constant(x, highest)
+        x = select(x < low, low, select(x > high, high, x))
+        shifted = fma(x, constant(x, _LOG2_E), constant(x, magic))
+        k = shifted - constant(x, magic)
+        r = fma(k, constant(x, -ln2_low), fma(k, constant(x, -ln2_high), x))
+        p = fma(polynomial(r, q), r * r, r)
+        return shift_into_exponent(shifted), p
+
+    return implementation
+
+
+def vlog(x):
+    """Natural logarithm of positive normal numbers."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(vlog, jit_options={"error_model": "numpy"})
+def _overload_vlog(x):
+    atanh = _CONSTANTS[x.dtype].atanh
+    ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
+
+    def implementation(x):
+        f, e = split_exponent(x)
+        one = constant(x, 1.0)
+        s = (f - one) / (f + one)
+        s2 = s * s
+        # 2 atanh(s) = 2 s + 2 s s^2 (...), with 2 s = (f - 1) - s (f - 1) exactly
+        tail = s * (polynomial(s2, atanh) * (s2 + s2) - (f - one))
+        small = fma(e, constant(x, ln2_low), tail)
+        return fma(e, constant(x, ln2_high), (f - one) + small)
+
+    return implementation
+
+
+@part
+def vexp(x):
+    """e^x"""
+    s, p = _scaled_expm1(x)
+    return fma(s, p, s)
+
+
+@part
+def vtanh(x):
+    """tanh(x) = E / (E + 2) with E = e^(2 |x|) - 1, the sign of x"""
+    magnitude = vabs(x)
+    s, p = _scaled_expm1(magnitude + magnitude)
+    e = fma(s, p, s - constant(x, 1.0))
+    return copysign(e / (e + constant(x, 2.0)), x)
+
+
+@part
+def vlogistic(x):
+    """1 / (1 + e^-x)"""
+    one = constant(x, 1.0)
+    return one / (one + vexp(constant(x, 0.0) - x))
+
+
+@kernel
+def activate(kind, Z, first, count):
+    """Z[first : first + count] = f(Z), in place; identity and relu leave it alone.
+
+    relu is applied where a tile is stored (``gemm.tile_store``).
+    """
+    lanes = lanes_of(Z)
+    if kind == TANH:
+        for i in range(first, first + count, lanes):
+            vstore(Z, i, vtanh(vload(Z, i)))
+    elif kind == LOGISTIC:
+        for i in range(first, first + count, lanes):
+            vstore(Z, i, vlogistic(vload(Z, i)))
+
+
+@kernel
+def apply_derivative(kind, D, A, first, count):
+    """D[first : first + count] *= f'(z), written with A = f(z): relu passes where A != 0,
+    tanh 1 - A^2, logistic A (1 - A)."""
+    lanes = lanes_of(D)
+    one = constant(vload(D, first), 1.0)
+    if kind == RELU:
+        for i in range(first, first + count, lanes):
+            a = vload(A, i)
+            zero = constant(a, 0.0)
+            vstore(D, i, select(a == zero, zero, vload(D, i)))
+    elif kind == TANH:
+        for i in range(first, first + count, lanes):
+            a = vload(A, i)
+            vstore(D, i, vload(D, i) * (one - a * a))
+    elif kind == LOGISTIC:
+        for i in range(first, first + count, lanes):
+            a = vload(A, i)
+            vstore(D, i, vload(D, i) * a * (one - a))

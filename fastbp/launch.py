@@ -1,0 +1,211 @@
+"""The one gate to native code: which program runs, on how many threads, from which cache.
+
+Importing this module does not import Numba. The first call does, and compiles (or loads
+from the compile cache) just the program that it needs: serial or parallel, for one dtype.
+
+Threads
+    At most ``n_jobs`` (``None`` and -1: no limit of its own), never more than
+    ``numba.get_num_threads()``, joblib's cpu count, and ``OMP_NUM_THREADS``. A call
+    runs serially when its steps are too small to be worth two parallel regions, when
+    another thread is inside a parallel region, in a process forked from this one
+    (OpenMP's threads do not survive a fork, and a process pool already uses the
+    cores), and under Numba's ``workqueue`` layer anywhere but in the main thread.
+    The number of threads never changes a result.
+Cache
+    Machine code is cached on disk by Numba. Numba notices only edits of the file that
+    defines a function, so the names of the programs carry a digest of all kernel
+    sources and of everything else that the machine code depends on. A cache that
+    cannot be read is rebuilt; one that cannot be written is done without.
+"""
+
+import functools
+import hashlib
+import multiprocessing
+import os
+import threading
+import types
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# Seconds of serial work in a step that make its two parallel regions worth while, by
+# threading layer: a region costs about 1 us under OpenMP and up to 100 us under
+# workqueue (two hand-overs through condition variables).
+_WORTH_A_REGION = {"omp": 20e-6, "tbb": 20e-6, "workqueue": 1e-3}
+#: Multiply-adds a second that one core is assumed to reach at least.
+_FLOPS = {4: 50e9, 8: 25e9}
+
+_lock, _forked = threading.Lock(), False
+
+
+def _after_fork() -> None:
+    global _lock, _forked
+    _lock, _forked = threading.Lock(), True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class TileShape(NamedTuple):
+    """The register tile of this machine for one dtype."""
+
+    lanes: int  # elements of a register
+    rows: int
+    vectors: int  # registers of columns
+
+
+@functools.cache
+def tile_shape(dtype: np.dtype) -> TileShape:
+    """The tile that the kernels use for ``dtype``."""
+    from fastbp.kernels import gemm, simd
+
+    return TileShape(simd.lanes(dtype), gemm.TILE_ROWS, gemm.TILE_VECTORS)
+
+
+def thread_limit(n_jobs: int | None = None) -> int:
+    """How many threads a fit or prediction may use; see the module's *Threads*."""
+    import joblib
+    import numba
+
+    limits = [joblib.cpu_count(), numba.config.NUMBA_NUM_THREADS]
+    if n_jobs is not None and n_jobs != -1:
+        limits.append(joblib.effective_n_jobs(n_jobs))
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        limits.append(int(os.environ["OMP_NUM_THREADS"]))
+    return max(1, min(limits))
+
+
+def run(name: str, args: tuple, dtype: np.dtype, n_threads: int, flops: float) -> None:
+    """Call a program of ``fastbp.kernels.programs`` with ``args`` and its workers.
+
+    ``flops`` is the work between two synchronisation points; it decides whether more
+    than one of the ``n_threads`` threads is worth using.
+    """
+    seconds = flops / _FLOPS[dtype.itemsize]
+    if n_threads > 1 and seconds > min(_WORTH_A_REGION.values()):
+        # Not waiting: when another thread is in a parallel region, the cores are busy.
+        if _lock.acquire(blocking=False):
+            try:
+                if _parallel_is_worth(seconds):
+                    _run_parallel(name, args, dtype, n_threads)
+                    return
+            finally:
+                _lock.release()
+    program = _program(name, dtype.str, False)
+    _ready(program, (*args, 1))(*args, 1)
+
+
+def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> None:
+    import numba
+
+    mask = numba.get_num_threads()
+    workers = min(n_threads, mask)
+    program = _ready(_program(name, dtype.str, True), (*args, workers))
+    numba.set_num_threads(workers)
+    try:
+        program(*args, workers)
+    finally:
+        numba.set_num_threads(mask)
+
+
+def _parallel_is_worth(seconds: float) -> bool:
+    """Whether a step of ``seconds`` gains from a region of the layer that is in use."""
+    if _forked:
+        return False
+    layer = _threading_layer()
+    if layer == "workqueue" and (
+        threading.current_thread() is not threading.main_thread()
+    ):
+        return False
+    return seconds > _WORTH_A_REGION[layer]
+
+
+def _threading_layer() -> str:
+    """The threading layer's name. Asking launches it."""
+    import numba
+
+    unset = multiprocessing.get_start_method(allow_none=True) is None
+    numba.get_num_threads()
+    if unset:  # launching asked for the start method, which fixed it: undo that
+        multiprocessing.set_start_method(None, force=True)
+    return numba.threading_layer()
+
+
+@functools.cache
+def _stamp() -> str:
+    """Digest of everything that the programs' machine code depends on."""
+    import llvmlite
+    import numba
+
+    from fastbp.kernels import simd
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(simd.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    config = numba.config
+    switches = (config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE)
+    versions = (numba.__version__, llvmlite.__version__, np.__version__)
+    digest.update(repr((versions, switches, simd.TARGET)).encode())
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def _program(name: str, dtype: str, parallel: bool) -> Any:
+    """One program's dispatcher, under a name that no other machine code shares."""
+    import numba
+
+    from fastbp.kernels import programs
+
+    function = getattr(programs, name)
+    suffix = f"_{'parallel' if parallel else 'serial'}_{dtype[1:]}_{_stamp()}"
+    twin = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__ + suffix
+    )
+    twin.__module__ = function.__module__
+    twin.__qualname__ = function.__qualname__ + suffix
+    # of Numba's rewrites for parallel code, only prange is wanted
+    rewrites = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy")
+    only_prange = dict.fromkeys((*rewrites, "stencil", "fusion"), False)
+    options = {
+        "error_model": "numpy",
+        "nogil": True,
+        "parallel": {**only_prange, "prange": True} if parallel else False,
+    }
+    try:
+        return numba.njit(cache=True, **options)(twin)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        return numba.njit(**options)(twin)
+
+
+def _ready(dispatcher: Any, args: tuple) -> Any:
+    """The dispatcher, compiled for ``args`` or loaded from the cache, and closed."""
+    import numba
+
+    if dispatcher.signatures or numba.config.DISABLE_JIT:
+        return dispatcher
+    signature = tuple(numba.typeof(arg) for arg in args)
+    unset = multiprocessing.get_start_method(allow_none=True) is None
+    try:
+        dispatcher.compile(signature)
+    except numba.core.errors.NumbaError:
+        raise
+    except Exception as error:  # unpickling a damaged file can raise anything
+        warnings.warn(
+            f"fastbp rebuilds an unreadable compile cache ({type(error).__name__}).",
+            stacklevel=2,
+        )
+        try:
+            dispatcher._cache.flush()
+        except OSError:
+            dispatcher._cache.disable()
+        dispatcher.compile(signature)
+    finally:
+        if unset:  # compiling a parallel program launches the threading layer
+            multiprocessing.set_start_method(None, force=True)
+    dispatcher.disable_compile()
+    return dispatcher

@@ -1,0 +1,250 @@
+"""Stochastic training: epochs, batches, learning-rate schedules and when to stop.
+
+One native call takes the steps of an epoch, or of a slice of it short enough for
+Ctrl-C and printed progress to stay responsive. All rules are scikit-learn's.
+"""
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastbp import launch, network
+
+#: Seconds that one native call should take at most.
+_SLICE_SECONDS = 0.2
+
+_KINDS = {"adam": 0, "sgd": 1}  # fastbp.kernels.updates
+
+
+class Options(Protocol):
+    """What training reads of an estimator's parameters (see ``MLPClassifier``)."""
+
+    solver: str
+    alpha: float
+    batch_size: Any
+    learning_rate: str
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    tol: float
+    verbose: Any
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: float
+    n_jobs: int | None
+
+
+class Data(NamedTuple):
+    """What a step reads; flat and read-only."""
+
+    X: np.ndarray  # [n * n_features]
+    targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
+    order: np.ndarray  # [n] the epoch's order of the rows
+
+
+class Optimizer(NamedTuple):
+    """The optimizer's parameters as the kernels take them, in float64."""
+
+    kind: int
+    corrects_bias: bool
+    learning_rate: float
+    alpha: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    momentum: float
+    nesterov: bool
+
+
+@dataclass
+class History:
+    """What scikit-learn's fitted attributes record of the training."""
+
+    n_iter: int = 0  # epochs of this fit
+    samples_seen: int = 0
+    loss_curve: list[float] = field(default_factory=list)
+    best_loss: float = np.inf
+    no_improvement_count: int = 0
+    stopped: bool = False  # by a stopping rule, not by ``max_iter``
+
+
+def clipped_batch_size(batch_size: Any, n_samples: int) -> int:
+    """Rows of a batch, with scikit-learn's warning when ``batch_size`` is too large."""
+    if batch_size == "auto":
+        return min(200, n_samples)
+    if batch_size > n_samples:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than "
+            "sample size. It is going to be clipped",
+            stacklevel=4,
+        )
+    return int(np.clip(batch_size, 1, n_samples))
+
+
+class Schedule:
+    """The learning rate over the epochs: scikit-learn's three schedules for SGD."""
+
+    def __init__(self, options: Options):
+        self._options = options
+        self._name = options.learning_rate if options.solver == "sgd" else "constant"
+        self.rate = float(options.learning_rate_init)
+
+    def end_epoch(self, samples_seen: int) -> None:
+        """'invscaling': learning_rate_init / (samples seen + 1) ** power_t."""
+        if self._name == "invscaling":
+            options = self._options
+            self.rate = options.learning_rate_init / (
+                (samples_seen + 1) ** options.power_t
+            )
+
+    def stops(self, reason: str) -> bool:
+        """Whether ``reason`` ends the training; 'adaptive' first divides the rate by 5."""
+        if self._name != "adaptive":
+            ending = " Stopping."
+        elif self.rate <= 1e-6:
+            ending = " Learning rate too small. Stopping."
+        else:
+            self.rate /= 5.0
+            ending = f" Setting learning rate to {self.rate:f}"
+        if self._options.verbose:
+            print(reason + ending)
+        return ending.endswith("Stopping.")
+
+
+class Trainer:
+    """One network on its way through the epochs of a fit.
+
+    Parameters
+    ----------
+    plan : network.Layout
+    coefs, intercepts : list of ndarray
+        The initial parameters, which are copied.
+    options : Options
+    X : ndarray of shape (n, n_features)
+    targets : ndarray of shape (n, n_outputs), or (n,) class numbers for softmax
+    random_state : RandomState
+        Shuffles the rows; nothing else is drawn from it.
+    """
+
+    def __init__(self, plan, coefs, intercepts, options, X, targets, random_state):
+        self.plan, self.options = plan, options
+        self.history = History()
+        self.schedule = Schedule(options)
+        self._random_state = random_state
+        self._n = len(X)
+        self._batch_size = clipped_batch_size(options.batch_size, self._n)
+        self._workers = launch.thread_limit(options.n_jobs)
+        self._work = network.training_workspace(
+            plan, self._batch_size, self._workers, coefs
+        )
+        self._parameters = (
+            network.pack(plan, coefs, intercepts),
+            network.aligned_zeros(plan.n_parameters, plan.dtype),
+            network.aligned_zeros(plan.n_parameters, plan.dtype),
+        )
+        self._updates_taken = np.zeros(1, np.int64)
+        self._X = network.read_only(network.in_place(X, plan.dtype))
+        self._targets = network.read_only(network.in_place(targets, plan.dtype))
+        self._slice = 1  # batches of the next native call
+
+    def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The present ``coefs_`` and ``intercepts_``, as new arrays."""
+        return network.unpack(self.plan, self._parameters[0])
+
+    def run(self) -> History:
+        """Train for up to ``max_iter`` epochs, or until a stopping rule says so."""
+        order = np.arange(self._n)
+        try:
+            for _ in range(self.options.max_iter):
+                if self.options.shuffle:
+                    permutation = np.arange(self._n)
+                    self._random_state.shuffle(permutation)
+                    order = order[permutation]
+                self._end_epoch(self._epoch(order))
+                if self.history.stopped:
+                    break
+        except KeyboardInterrupt:
+            self.history.stopped = True
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        return self.history
+
+    def _epoch(self, order: np.ndarray) -> float:
+        """Take every batch once, in slices; the mean loss over the rows."""
+        n_batches = -(-self._n // self._batch_size)
+        losses = np.zeros(n_batches)
+        data = Data(self._X, self._targets, network.read_only(order))
+        # per step: two products forward and backward, one for the weights
+        flops = 2 * self.plan.multiplications * self._batch_size
+        first = 0
+        while first < n_batches:
+            last = min(first + self._slice, n_batches)
+            started = time.perf_counter()
+            launch.run(
+                "train_steps",
+                (
+                    self.plan.net,
+                    self._parameters,
+                    self._work,
+                    data,
+                    self._optimizer(),
+                    (first, last),
+                    self._batch_size,
+                    losses,
+                    self._updates_taken,
+                ),
+                self.plan.dtype,
+                self._workers,
+                flops,
+            )
+            per_batch = (time.perf_counter() - started) / (last - first)
+            self._slice = max(1, int(_SLICE_SECONDS / per_batch))
+            first = last
+        rows = np.full(n_batches, float(self._batch_size))
+        rows[-1] = self._n - (n_batches - 1) * self._batch_size
+        return float((losses * rows).sum() / self._n)
+
+    def _optimizer(self) -> Optimizer:
+        options = self.options
+        return Optimizer(
+            kind=_KINDS[options.solver],
+            corrects_bias=options.solver == "adam",
+            learning_rate=float(self.schedule.rate),
+            alpha=float(options.alpha),
+            beta_1=float(options.beta_1),
+            beta_2=float(options.beta_2),
+            # 0 / (0 + epsilon) must stay 0 where float32 rounds epsilon to 0
+            epsilon=max(float(options.epsilon), float(np.finfo(self.plan.dtype).tiny)),
+            momentum=float(options.momentum),
+            nesterov=bool(options.nesterovs_momentum),
+        )
+
+    def _end_epoch(self, loss: float) -> None:
+        """scikit-learn's bookkeeping at the end of an epoch, in its order."""
+        history, options = self.history, self.options
+        history.n_iter += 1
+        history.samples_seen += self._n
+        history.loss_curve.append(loss)
+        if options.verbose:
+            print(f"Iteration {history.n_iter}, loss = {loss:.8f}")
+        if loss > history.best_loss - options.tol:
+            history.no_improvement_count += 1
+        else:
+            history.no_improvement_count = 0
+        history.best_loss = min(history.best_loss, loss)
+        self.schedule.end_epoch(history.samples_seen)
+        if np.isnan(loss):  # the weights are lost: more epochs cannot bring them back
+            history.stopped = True
+        elif history.no_improvement_count > options.n_iter_no_change:
+            history.stopped = self.schedule.stops(
+                f"Training loss did not improve more than tol={options.tol:f}"
+                f" for {options.n_iter_no_change:.0f} consecutive epochs."
+            )
+            if not history.stopped:
+                history.no_improvement_count = 0
