@@ -20,6 +20,7 @@ Cache
 
 import functools
 import hashlib
+import importlib
 import multiprocessing
 import os
 import threading
@@ -36,6 +37,15 @@ import numpy as np
 _WORTH_A_REGION = {"omp": 20e-6, "tbb": 20e-6, "workqueue": 1e-3}
 #: Multiply-adds a second that one core is assumed to reach at least.
 _FLOPS = {4: 50e9, 8: 25e9}
+
+#: The programs, and the files of ``fastbp.kernels`` that they are in.
+_MODULES = {
+    "train_steps": "programs",
+    "predict_rows": "programs",
+    "multiply": "arrays",
+    "loss_and_delta": "arrays",
+    "update_all": "arrays",
+}
 
 _lock, _forked = threading.Lock(), False
 
@@ -134,6 +144,15 @@ def _threading_layer() -> str:
     return numba.threading_layer()
 
 
+def only_prange() -> Any:
+    """``parallel=`` for Numba: of its rewrites for parallel code, none but prange."""
+    from numba.core.cpu_options import ParallelOptions
+
+    # a dict of the same content is emptied by the first compilation that reads it
+    others = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy")
+    return ParallelOptions(dict.fromkeys((*others, "stencil", "fusion"), False))
+
+
 @functools.cache
 def _stamp() -> str:
     """Digest of everything that the programs' machine code depends on."""
@@ -157,22 +176,18 @@ def _program(name: str, dtype: str, parallel: bool) -> Any:
     """One program's dispatcher, under a name that no other machine code shares."""
     import numba
 
-    from fastbp.kernels import programs
-
-    function = getattr(programs, name)
+    module = importlib.import_module(f"fastbp.kernels.{_MODULES[name]}")
+    function = getattr(module, name)
     suffix = f"_{'parallel' if parallel else 'serial'}_{dtype[1:]}_{_stamp()}"
     twin = types.FunctionType(
         function.__code__, function.__globals__, function.__name__ + suffix
     )
     twin.__module__ = function.__module__
     twin.__qualname__ = function.__qualname__ + suffix
-    # of Numba's rewrites for parallel code, only prange is wanted
-    rewrites = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy")
-    only_prange = dict.fromkeys((*rewrites, "stencil", "fusion"), False)
     options = {
         "error_model": "numpy",
         "nogil": True,
-        "parallel": {**only_prange, "prange": True} if parallel else False,
+        "parallel": only_prange() if parallel else False,
     }
     try:
         return numba.njit(cache=True, **options)(twin)

@@ -14,57 +14,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp import launch
-
-ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
-OUTPUT_ACTIVATIONS = ("softmax", "logistic", "identity")
+from fastbp.tables import (
+    ACTIVATIONS,
+    LAYER,
+    OUTPUT_ACTIVATIONS,
+    PANEL,
+    Network,
+    Workspace,
+)
 
 _CACHE_LINE = 64
 #: Rows that a worker takes through the whole network at a time when predicting.
 _PREDICTION_ROWS = 48
 #: Deltas that region 2 keeps in the second-level cache while it walks over the inputs.
 _DELTA_BYTES = 512 * 1024
-
-
-LAYER = np.dtype([("units", "i8"), ("first_panel", "i8")])
-PANEL = np.dtype(
-    [
-        ("start", "i8"),  # first column among the units of its layer
-        ("width", "i8"),  # columns, whole registers
-        ("column", "i8"),  # first column among the padded units of all layers
-        ("weights", "i8"),  # where the weights into these units start in theta
-        ("biases", "i8"),  # where their biases start in theta
-        ("transposed", "i8"),  # where the weights out of them start, transposed
-    ]
-)
-
-
-class Network(NamedTuple):
-    """Tables that the kernels read."""
-
-    layers: np.ndarray  # [L + 2] of LAYER: inputs, hidden, outputs, an end mark
-    panels: np.ndarray  # of PANEL
-    depth: int  # L, the number of weight matrices
-    activation: int  # of the hidden layers
-    loss: int  # output activation with its loss
-
-
-class Workspace(NamedTuple):
-    """Scratch memory of one fit or one prediction, never larger than one batch."""
-
-    activations: np.ndarray  # all units, in panels of ``capacity`` rows
-    deltas: np.ndarray  # likewise
-    transposed: np.ndarray  # transposed weights of all layers but the first
-    offsets: np.ndarray  # [capacity] where each row of the batch starts in X
-    row_loss: np.ndarray  # [capacity]
-    squares: np.ndarray  # [tasks] sums of squared weights
-    strips: np.ndarray  # per worker: a strip of inputs, a gradient tile
-    tasks: (
-        np.ndarray
-    )  # [tasks, 4] layer, first input, first panel, panel behind the last
-    counters: np.ndarray  # the next tasks to be taken
-    capacity: int  # rows
-    scratch: int  # elements of ``strips`` for one worker
-    columns: int  # padded units of all layers
 
 
 class Layout(NamedTuple):

@@ -7,16 +7,15 @@ Ctrl-C and printed progress to stay responsive. All rules are scikit-learn's.
 import time
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastbp import launch, network
+from fastbp.tables import SOLVERS, Data, Optimizer
 
 #: Seconds that one native call should take at most.
 _SLICE_SECONDS = 0.2
-
-_KINDS = {"adam": 0, "sgd": 1}  # fastbp.kernels.updates
 
 
 class Options(Protocol):
@@ -39,28 +38,6 @@ class Options(Protocol):
     epsilon: float
     n_iter_no_change: float
     n_jobs: int | None
-
-
-class Data(NamedTuple):
-    """What a step reads; flat and read-only."""
-
-    X: np.ndarray  # [n * n_features]
-    targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
-    order: np.ndarray  # [n] the epoch's order of the rows
-
-
-class Optimizer(NamedTuple):
-    """The optimizer's parameters as the kernels take them, in float64."""
-
-    kind: int
-    corrects_bias: bool
-    learning_rate: float
-    alpha: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    momentum: float
-    nesterov: bool
 
 
 @dataclass
@@ -213,7 +190,7 @@ class Trainer:
     def _optimizer(self) -> Optimizer:
         options = self.options
         return Optimizer(
-            kind=_KINDS[options.solver],
+            kind=SOLVERS.index(options.solver),
             corrects_bias=options.solver == "adam",
             learning_rate=float(self.schedule.rate),
             alpha=float(options.alpha),

@@ -31,8 +31,7 @@ from fastbp.kernels.simd import (
     vload,
     vstore,
 )
-
-IDENTITY, LOGISTIC, TANH, RELU = range(4)
+from fastbp.tables import LOGISTIC, RELU, TANH
 
 
 class _Constants(NamedTuple):

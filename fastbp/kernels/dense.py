@@ -15,7 +15,7 @@ Threads  region 1 owns rows, region 2 owns weights; nothing is summed across own
 
 import numpy as np
 
-from fastbp.kernels.activations import RELU, activate, apply_derivative
+from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import (
     ONE,
     THREE,
@@ -39,7 +39,8 @@ from fastbp.kernels.simd import (
     vload,
     vstore,
 )
-from fastbp.kernels.updates import GRADIENT, update
+from fastbp.kernels.updates import update
+from fastbp.tables import GRADIENT, RELU
 
 
 @part

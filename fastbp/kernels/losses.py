@@ -31,8 +31,7 @@ from fastbp.kernels.simd import (
     vload,
     vstore,
 )
-
-SOFTMAX, LOGISTIC, SQUARED_ERROR = range(3)
+from fastbp.tables import LOG_LOSS, SOFTMAX, SQUARED_ERROR
 
 
 def machine_epsilon(array):
@@ -86,7 +85,7 @@ def predict_row(kind, net, Z, origin, capacity, b):
             at = origin + net.panels[p].column * capacity + b * net.panels[p].width
             for c in range(0, net.panels[p].width, lanes):
                 vstore(Z, at + c, vload(Z, at + c) / total)
-    elif kind == LOGISTIC:
+    elif kind == LOG_LOSS:
         for p in range(first, last):
             at = origin + net.panels[p].column * capacity + b * net.panels[p].width
             for c in range(0, net.panels[p].width, lanes):
@@ -128,7 +127,7 @@ def loss_row(kind, net, work, targets, row, b):
             y, q = vload(D, at + c), vload(P, at + c)
             d = select(mask, q - y, constant(total, 0.0))
             vstore(D, at + c, d)
-            if kind == LOGISTIC:
+            if kind == LOG_LOSS:
                 q = _clip(q, eps)
                 loss = vlog(select(y > half, q, one - q))
                 total = total - select(mask, loss, constant(total, 0.0))

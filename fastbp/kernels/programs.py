@@ -27,7 +27,7 @@ from fastbp.kernels.dense import (
 from fastbp.kernels.gemm import TILE_ROWS
 from fastbp.kernels.losses import finish_losses, loss_row, predict_row
 from fastbp.kernels.simd import kernel, part, take_next
-from fastbp.kernels.updates import Step
+from fastbp.tables import Step
 
 #: Rows that pass through the whole network together: their activations stay in the
 #: second-level cache while each panel of weights is used for several tiles.

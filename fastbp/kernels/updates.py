@@ -6,8 +6,6 @@ Kinds    ADAM uses m and v; SGD keeps its velocity in m; GRADIENT writes the gra
          to m and changes nothing else.
 """
 
-from typing import NamedTuple
-
 from fastbp.kernels.simd import (
     constant,
     fma,
@@ -21,22 +19,7 @@ from fastbp.kernels.simd import (
     vsqrt,
     vstore,
 )
-
-ADAM, SGD, GRADIENT = range(3)
-
-
-class Step(NamedTuple):
-    """What one update needs beside the arrays; floats in the dtype of the arrays."""
-
-    kind: int
-    scale: float  # 1 / S, S the number of rows or the sum of their weights
-    alpha: float  # L2 penalty, before the division by S
-    rate: float  # Adam: learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    momentum: float
-    nesterov: bool
+from fastbp.tables import ADAM, SGD
 
 
 @kernel

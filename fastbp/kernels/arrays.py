@@ -1,0 +1,233 @@
+"""The steps of backpropagation on plain NumPy arrays, on the tiles of the epoch program.
+
+Shapes   R rows, K inner, N columns of a product; B rows and O outputs of a loss.
+Arrays   flat views of C-contiguous matrices, one dtype a call; the output comes first.
+Threads  a task owns what it writes; the bits do not depend on threads.
+
+These programs pack the right operand into panels and copy the tiles out. Training does
+not pay for that, it keeps everything in panels. ``fastbp.kernels`` has the functions
+that users call.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastbp.kernels.activations import activate, apply_derivative
+from fastbp.kernels.gemm import (
+    ONE,
+    THREE,
+    TILE_ROWS,
+    TILE_VECTORS,
+    TWO,
+    listed,
+    product,
+    tile_of_rows,
+    tile_store,
+)
+from fastbp.kernels.losses import finish_losses, loss_row, predict_row
+from fastbp.kernels.simd import kernel, lanes_of, part
+from fastbp.kernels.updates import update
+from fastbp.tables import (
+    LAYER,
+    PANEL,
+    RELU,
+    SQUARED_ERROR,
+    Network,
+    OutputRows,
+    Step,
+)
+
+#: Elements of an update, and rows of a product, that one task takes.
+_RUN, _ROWS = 4096, 48
+
+
+# ---------------------------------------------------------------- products
+
+
+@kernel
+def _tile(scratch, left, offsets, step, right, first, width, inner, bias, vectors):
+    """scratch[TILE_ROWS, width] = bias + left[offsets] @ right, one tile."""
+    tile = tile_of_rows(bias, 0, vectors)
+    tile = product(tile, left, listed(offsets, 0), step, right, first, width, inner)
+    tile_store(scratch, 0, tile, scratch.dtype.type(-np.inf))
+
+
+@kernel
+def _multiply_rows(out, left, strides, panels, bias, other, kind, slope, size, block):
+    """Rows ``block`` of ``multiply``, through a scratch tile."""
+    scratch, inputs, offsets = block[0], block[1], block[2]
+    rows, inner, columns = size
+    lanes = lanes_of(out)
+    for r in range(block[3], min(block[3] + _ROWS, rows), TILE_ROWS):
+        real_rows = min(TILE_ROWS, rows - r)
+        for i in range(TILE_ROWS):
+            offsets[i] = min(r + i, rows - 1) * strides[0]
+        for start in range(0, columns, TILE_VECTORS * lanes):
+            vectors = min(TILE_VECTORS, -(-(columns - start) // lanes))
+            width, first = vectors * lanes, start * inner
+            here = bias[start : start + width]
+            step = strides[1]
+            if vectors == 3:
+                _tile(
+                    scratch,
+                    left,
+                    offsets,
+                    step,
+                    panels,
+                    first,
+                    width,
+                    inner,
+                    here,
+                    THREE,
+                )
+            elif vectors == 2:
+                _tile(
+                    scratch, left, offsets, step, panels, first, width, inner, here, TWO
+                )
+            else:
+                _tile(
+                    scratch, left, offsets, step, panels, first, width, inner, here, ONE
+                )
+            real = min(width, columns - start)
+            if slope:
+                for i in range(real_rows):
+                    for c in range(real):
+                        inputs[i * width + c] = other[(r + i) * columns + start + c]
+                apply_derivative(kind, scratch, inputs, 0, TILE_ROWS * width)
+            else:
+                activate(kind, scratch, 0, TILE_ROWS * width)
+            for i in range(real_rows):
+                for c in range(real):
+                    z = scratch[i * width + c]
+                    if kind == RELU and not slope and z < 0:
+                        z = out.dtype.type(0)
+                    out[(r + i) * columns + start + c] = z
+
+
+def multiply(
+    out, left, strides, right, right_strides, bias, other, kind, slope, size, workers
+):
+    """out[R, N] = f(left[R, K] @ right[K, N] + bias[N]), or (left @ right) * f'(other)
+
+    with ``slope``. ``size`` is (R, K, N); the strides count elements, so that either
+    operand may be a transpose.
+    """
+    rows, inner, columns = size
+    lanes = lanes_of(out)
+    padded = -(-columns // lanes) * lanes
+    panels = np.zeros(padded * inner, out.dtype)
+    wide = TILE_VECTORS * lanes
+    for k in range(inner):
+        for n in range(columns):
+            start = n // wide * wide
+            width = min(wide, padded - start)
+            to = start * inner + k * width + n - start
+            panels[to] = right[k * right_strides[0] + n * right_strides[1]]
+    start_values = np.zeros(padded + wide, out.dtype)
+    start_values[: bias.size] = bias
+    blocks = -(-rows // _ROWS)
+    scratch = np.zeros((blocks, TILE_ROWS * wide), out.dtype)
+    inputs = np.zeros((blocks, TILE_ROWS * wide), out.dtype)
+    offsets = np.zeros((blocks, TILE_ROWS), np.int64)
+    for b in prange(blocks):
+        _multiply_rows(
+            out,
+            left,
+            strides,
+            panels,
+            start_values,
+            other,
+            kind,
+            slope,
+            size,
+            (scratch[b], inputs[b], offsets[b], b * _ROWS),
+        )
+
+
+# ---------------------------------------------------------------- losses
+
+
+@kernel
+def _loss_rows(net, work, targets, begin, end):
+    for b in range(begin, end):
+        predict_row(net.loss, net, work.activations, 0, work.capacity, b)
+        loss_row(net.loss, net, work, targets, b, b)
+
+
+def loss_and_delta(loss, delta, Z, targets, kind, size, workers):
+    """loss[0] = mean over the rows, delta[B, O] = its gradient with respect to Z[B, O]"""
+    rows, columns = size
+    lanes = lanes_of(Z)
+    width = -(-columns // lanes) * lanes
+    capacity = -(-rows // lanes) * lanes
+    layers = np.zeros(3, LAYER)
+    layers[1].units, layers[2].first_panel = columns, 1
+    panels = np.zeros(1, PANEL)
+    panels[0].width = width
+    net = Network(layers, panels, 1, 0, kind)
+    activations = np.zeros(capacity * width, Z.dtype)
+    deltas = np.zeros(capacity * width, Z.dtype)
+    row_loss = np.ones(capacity, Z.dtype)
+    work = OutputRows(activations, deltas, row_loss, capacity)
+    for b in range(rows):
+        for o in range(columns):
+            activations[b * width + o] = Z[b * columns + o]
+    blocks = -(-rows // _ROWS)
+    for i in prange(blocks):
+        _loss_rows(net, work, targets, i * _ROWS, min((i + 1) * _ROWS, rows))
+    finish_losses(kind, row_loss, 0, capacity)
+    total = 0.0
+    for b in range(rows):
+        total += row_loss[b]
+        for o in range(columns):
+            delta[b * columns + o] = deltas[b * width + o] / Z.dtype.type(rows)
+    if kind == SQUARED_ERROR:  # the row losses are means over the outputs
+        total *= columns
+    loss[0] = total / rows
+
+
+# ---------------------------------------------------------------- updates
+
+
+@part
+def _update_run(theta, m, v, gradient, first, count, step, buffer):
+    """``update`` on a run that need not be whole registers, through a buffer."""
+    for i in range(count):
+        buffer[0, i], buffer[1, i] = theta[first + i], m[first + i]
+        buffer[2, i], buffer[3, i] = v[first + i], gradient[first + i]
+    whole = -(-count // lanes_of(theta)) * lanes_of(theta)
+    t, a, b, g = buffer[0], buffer[1], buffer[2], buffer[3]
+    update(t, a, b, 0, whole, g, 0, step.alpha, step)
+    for i in range(count):
+        theta[first + i], m[first + i], v[first + i] = t[i], a[i], b[i]
+
+
+@kernel
+def _update_task(theta, m, v, gradient, task, step, buffer):
+    lanes = lanes_of(theta)
+    first = task * _RUN
+    count = min(_RUN, theta.size - first)
+    whole = count // lanes * lanes
+    update(theta, m, v, first, whole, gradient, first, step.alpha, step)
+    if whole < count:
+        _update_run(theta, m, v, gradient, first + whole, count - whole, step, buffer)
+
+
+def update_all(theta, m, v, gradient, kind, rate, decays, nesterov, workers):
+    """One optimizer step on flat vectors, in place; ``decays`` are beta_1, beta_2,
+    epsilon and momentum."""
+    s = theta.dtype.type
+    buffer = np.ones((4, lanes_of(theta)), theta.dtype)
+    for task in prange(-(-theta.size // _RUN)):
+        step = Step(
+            kind,
+            s(1.0),
+            s(0.0),
+            s(rate),
+            s(decays[0]),
+            s(decays[1]),
+            s(decays[2]),
+            s(decays[3]),
+            nesterov,
+        )
+        _update_task(theta, m, v, gradient, task, step, buffer)

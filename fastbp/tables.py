@@ -1,0 +1,104 @@
+"""The numbers and tuples in which Python hands its work to the kernels.
+
+Kept apart from both: it needs no Numba, and the kernels need nothing else of Python's.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+#: Hidden activations by scikit-learn's names, and their numbers in the kernels.
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+IDENTITY, LOGISTIC, TANH, RELU = range(4)
+
+#: Output activations by scikit-learn's names; each stands for its loss too.
+OUTPUT_ACTIVATIONS = ("softmax", "logistic", "identity")
+SOFTMAX, LOG_LOSS, SQUARED_ERROR = range(3)
+
+#: Solvers by scikit-learn's names; GRADIENT writes the gradient and updates nothing.
+SOLVERS = ("adam", "sgd")
+ADAM, SGD, GRADIENT = range(3)
+
+LAYER = np.dtype([("units", "i8"), ("first_panel", "i8")])
+PANEL = np.dtype(
+    [
+        ("start", "i8"),  # first column among the units of its layer
+        ("width", "i8"),  # columns, whole registers
+        ("column", "i8"),  # first column among the padded units of all layers
+        ("weights", "i8"),  # where the weights into these units start in theta
+        ("biases", "i8"),  # where their biases start in theta
+        ("transposed", "i8"),  # where the weights out of them start, transposed
+    ]
+)
+
+
+class Network(NamedTuple):
+    """The shape of a network and where its numbers are stored."""
+
+    layers: np.ndarray  # [L + 2] of LAYER: inputs, hidden, outputs, an end mark
+    panels: np.ndarray  # of PANEL
+    depth: int  # L, the number of weight matrices
+    activation: int  # of the hidden layers
+    loss: int  # output activation with its loss
+
+
+class Workspace(NamedTuple):
+    """Scratch memory of one fit or one prediction, never larger than one batch."""
+
+    activations: np.ndarray  # all units, in panels of ``capacity`` rows
+    deltas: np.ndarray  # likewise
+    transposed: np.ndarray  # transposed weights of all layers but the first
+    offsets: np.ndarray  # [capacity] where each row of the batch starts in X
+    row_loss: np.ndarray  # [capacity]
+    squares: np.ndarray  # [tasks] sums of squared weights
+    strips: np.ndarray  # per worker: a strip of inputs, a gradient tile
+    tasks: np.ndarray  # [tasks, 4] layer, first input, panels from, panels to
+    counters: np.ndarray  # the next tasks to be taken
+    capacity: int  # rows
+    scratch: int  # elements of ``strips`` for one worker
+    columns: int  # padded units of all layers
+
+
+class OutputRows(NamedTuple):
+    """The part of a ``Workspace`` that the losses use."""
+
+    activations: np.ndarray
+    deltas: np.ndarray
+    row_loss: np.ndarray
+    capacity: int
+
+
+class Data(NamedTuple):
+    """What a training step reads; flat and read-only."""
+
+    X: np.ndarray  # [n * n_features]
+    targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
+    order: np.ndarray  # [n] the epoch's order of the rows
+
+
+class Optimizer(NamedTuple):
+    """The optimizer's parameters, in float64."""
+
+    kind: int
+    corrects_bias: bool
+    learning_rate: float
+    alpha: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    momentum: float
+    nesterov: bool
+
+
+class Step(NamedTuple):
+    """What one update needs beside the arrays; floats in the dtype of the arrays."""
+
+    kind: int
+    scale: float  # 1 / S, S the number of rows or the sum of their weights
+    alpha: float  # L2 penalty, before the division by S
+    rate: float  # Adam: learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    momentum: float
+    nesterov: bool
