@@ -6,7 +6,7 @@ happens between them is in ``training`` and, below it, in the kernels.
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import issparse

@@ -18,7 +18,6 @@ from fastbp.tables import (
     ACTIVATIONS,
     LAYER,
     OUTPUT_ACTIVATIONS,
-    PANEL,
     Network,
     Workspace,
 )
@@ -35,24 +34,21 @@ class Layout(NamedTuple):
 
     net: Network
     dtype: np.dtype
-    rows: tuple  # stored rows of each layer's weights (inputs, padded)
-    columns: tuple  # padded units of each layer
     multiplications: int  # real weights: products per row of a forward pass
-    n_weights: int  # elements of theta before the biases
     n_parameters: int  # elements of theta
-    n_transposed: int
+    n_transposed: int  # elements of the transposed weights
+    n_columns: int  # of the panels of all units
+    panel: int  # columns of a panel
+    strip: int  # inputs of a task of region 2
+    tile_rows: int
 
 
 def _padded(n: int, grain: int) -> int:
     return -(-n // grain) * grain
 
 
-def _panel_widths(columns: int, lanes: int, vectors: int) -> list[int]:
-    """Split padded columns into the fewest panels, of widths as even as possible."""
-    registers = columns // lanes
-    panels = -(-registers // vectors)
-    wide, more = divmod(registers, panels)
-    return [lanes * (wide + (p < more)) for p in range(panels)]
+def _starts(sizes: Sequence[int]) -> np.ndarray:
+    return np.cumsum([0, *sizes])
 
 
 @functools.lru_cache(maxsize=64)
@@ -61,46 +57,35 @@ def layout(
 ) -> Layout:
     """Lay out a network of ``units`` for the tiles of this machine."""
     tile = launch.tile_shape(dtype)
-    strip = max(tile.lanes, tile.rows)
+    strip, panel = max(tile.lanes, tile.rows), tile.lanes * tile.vectors
     columns = [_padded(n, tile.lanes) for n in units]
-    rows = [_padded(n, strip) for n in units[:-1]]
-    sizes = [r * c for r, c in zip(rows, columns[1:], strict=True)]
-    first_weight = np.cumsum([0, *sizes])
-    first_bias = first_weight[-1] + np.cumsum([0, *columns[1:]])
+    rows = [0, *(_padded(n, strip) for n in units[:-1])]
+    weights = _starts([r * c for r, c in zip(rows, columns, strict=True)])
+    biases = weights[-1] + _starts([0, *columns[1:]])
     # layer 0 needs no transposed weights: nothing asks for the inputs' delta
-    turned = [0] + [a * b for a, b in pairwise(columns[1:])]
-    first_turned = np.cumsum([0, *turned])
+    transposed = _starts([0] + [a * b for a, b in pairwise(columns[1:])])
+    places = _starts([_padded(n, panel) for n in columns])
 
-    panels: list[tuple[int, ...]] = []
-    layers = []
-    for u, n in enumerate(columns):
-        layers.append((units[u], len(panels)))
-        start = 0
-        for width in _panel_widths(n, tile.lanes, tile.vectors):
-            weights = first_weight[u - 1] + start * rows[u - 1] if u else -1
-            biases = first_bias[u - 1] + start if u else -1
-            inner = 0 < u < len(columns) - 1
-            transposed = first_turned[u] + start * columns[u + 1] if inner else -1
-            column = sum(columns[:u]) + start
-            panels.append((start, width, column, weights, biases, transposed))
-            start += width
-    layers.append((0, len(panels)))
-    net = Network(
-        np.array(layers, LAYER),
-        np.array(panels, PANEL),
-        depth=len(rows),
-        activation=ACTIVATIONS.index(activation),
-        loss=OUTPUT_ACTIVATIONS.index(out_activation),
-    )
+    layers = np.zeros(len(units), LAYER)
+    layers["units"], layers["columns"], layers["rows"] = units, columns, rows
+    layers["place"] = places[:-1]
+    layers["weights"], layers["biases"] = weights[:-1], biases[:-1]
+    layers["transposed"][: len(transposed)] = transposed
     return Layout(
-        net,
+        Network(
+            layers,
+            depth=len(units) - 1,
+            activation=ACTIVATIONS.index(activation),
+            loss=OUTPUT_ACTIVATIONS.index(out_activation),
+        ),
         dtype,
-        tuple(rows),
-        tuple(columns),
-        sum(a * b for a, b in pairwise(units)),
-        int(first_weight[-1]),
-        int(first_bias[-1]),
-        int(first_turned[-1]),
+        multiplications=sum(a * b for a, b in pairwise(units)),
+        n_parameters=int(biases[-1]),
+        n_transposed=int(transposed[-1]),
+        n_columns=int(places[-1]),
+        panel=panel,
+        strip=strip,
+        tile_rows=tile.rows,
     )
 
 
@@ -112,35 +97,33 @@ def aligned_zeros(n: int, dtype: Any) -> np.ndarray:
     return buffer[first : first + n]
 
 
-def _panels_of(plan: Layout, u: int):
-    """(first column, width, PANEL record) of the panels of the units u."""
-    first, last = plan.net.layers["first_panel"][u : u + 2]
-    for panel in plan.net.panels[first:last]:
-        yield int(panel["start"]), int(panel["width"]), panel
+def _panels(flat: np.ndarray, first: int, rows: int, columns: int, width: int):
+    """(first column, panel) of a matrix in panels, each panel a 2-D view of ``flat``."""
+    for start in range(0, columns, width):
+        span = min(width, columns - start)
+        at = first + start * rows
+        yield start, flat[at : at + rows * span].reshape(rows, span)
 
 
-def _weight_views(plan: Layout, theta: np.ndarray):
-    """(layer, first column, panel) of all weight panels, each panel a 2-D view."""
-    for layer, rows in enumerate(plan.rows):
-        for start, width, panel in _panels_of(plan, layer + 1):
-            first = int(panel["weights"])
-            view = theta[first : first + rows * width].reshape(rows, width)
-            yield layer, start, view
+def _weight_panels(plan: Layout, theta: np.ndarray, layer: int):
+    outputs = plan.net.layers[layer + 1]
+    first, rows, columns = (int(outputs[k]) for k in ("weights", "rows", "columns"))
+    return _panels(theta, first, rows, columns, plan.panel)
 
 
-def _bias_view(plan: Layout, theta: np.ndarray, layer: int) -> np.ndarray:
-    first = int(next(_panels_of(plan, layer + 1))[2]["biases"])
-    return theta[first : first + int(plan.net.layers["units"][layer + 1])]
+def _biases(plan: Layout, theta: np.ndarray, layer: int) -> np.ndarray:
+    outputs = plan.net.layers[layer + 1]
+    return theta[outputs["biases"] : outputs["biases"] + outputs["units"]]
 
 
 def pack(plan: Layout, coefs, intercepts) -> np.ndarray:
     """``theta`` from one (fan_in, fan_out) matrix and one (fan_out,) vector a layer."""
     theta = aligned_zeros(plan.n_parameters, plan.dtype)
-    for layer, start, panel in _weight_views(plan, theta):
-        block = coefs[layer][:, start : start + panel.shape[1]]
-        panel[: block.shape[0], : block.shape[1]] = block
-    for layer, intercept in enumerate(intercepts):
-        _bias_view(plan, theta, layer)[:] = intercept
+    for layer, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+        for start, panel in _weight_panels(plan, theta, layer):
+            block = coef[:, start : start + panel.shape[1]]
+            panel[: block.shape[0], : block.shape[1]] = block
+        _biases(plan, theta, layer)[:] = intercept
     return theta
 
 
@@ -148,26 +131,24 @@ def unpack(
     plan: Layout, theta: np.ndarray
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """New arrays ``coefs`` and ``intercepts`` from ``theta``."""
-    units = plan.net.layers["units"][:-1].tolist()
+    units = plan.net.layers["units"].tolist()
     coefs = [np.empty(shape, plan.dtype) for shape in pairwise(units)]
-    for layer, start, panel in _weight_views(plan, theta):
-        block = coefs[layer][:, start : start + panel.shape[1]]
-        block[:] = panel[: block.shape[0], : block.shape[1]]
-    intercepts = [
-        _bias_view(plan, theta, layer).copy() for layer in range(len(units) - 1)
-    ]
-    return coefs, intercepts
+    for layer, coef in enumerate(coefs):
+        for start, panel in _weight_panels(plan, theta, layer):
+            block = coef[:, start : start + panel.shape[1]]
+            block[:] = panel[: block.shape[0], : block.shape[1]]
+    return coefs, [_biases(plan, theta, layer).copy() for layer in range(len(coefs))]
 
 
 def transposed_weights(plan: Layout, coefs) -> np.ndarray:
     """The transposed copy of all weights but the first layer's, in panels."""
     turned = aligned_zeros(plan.n_transposed, plan.dtype)
-    for u in range(1, len(plan.columns) - 1):
-        rows = plan.columns[u + 1]
-        for start, width, record in _panels_of(plan, u):
-            first = int(record["transposed"])
-            panel = turned[first : first + rows * width].reshape(rows, width)
-            block = coefs[u][start : start + width].T
+    for u in range(1, plan.net.depth):
+        inputs, outputs = plan.net.layers[u : u + 2]
+        first, columns = int(inputs["transposed"]), int(inputs["columns"])
+        rows = int(outputs["columns"])
+        for start, panel in _panels(turned, first, rows, columns, plan.panel):
+            block = coefs[u][start : start + panel.shape[1]].T
             panel[: block.shape[0], : block.shape[1]] = block
     return turned
 
@@ -195,58 +176,49 @@ def initial_weights(
     return coefs, intercepts
 
 
-def _strip_tasks(
-    plan: Layout, capacity: int, strip: int, tile_width: int
-) -> np.ndarray:
+def _strip_tasks(plan: Layout, capacity: int) -> np.ndarray:
     """The tasks of region 2: strips of inputs by groups of panels.
 
     A group's deltas fit in the second-level cache; consecutive tasks share them.
     """
-    panel_bytes = capacity * tile_width * plan.dtype.itemsize
-    group = max(1, _DELTA_BYTES // panel_bytes)
-    first_panel = plan.net.layers["first_panel"].tolist()
+    panel_bytes = capacity * plan.panel * plan.dtype.itemsize
+    group = plan.panel * max(1, _DELTA_BYTES // panel_bytes)
     tasks = [
-        (layer, first, p, min(p + group, first_panel[layer + 2]))
-        for layer, rows in enumerate(plan.rows)
-        for p in range(first_panel[layer + 1], first_panel[layer + 2], group)
-        for first in range(0, rows, strip)
+        (layer, first, start, min(start + group, int(outputs["columns"])))
+        for layer, outputs in enumerate(plan.net.layers[1:])
+        for start in range(0, int(outputs["columns"]), group)
+        for first in range(0, int(outputs["rows"]), plan.strip)
     ]
     return np.array(tasks, dtype=np.int64)
 
 
 def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Workspace:
     """Scratch memory for batches of up to ``batch_size`` rows."""
-    tile = launch.tile_shape(plan.dtype)
-    strip = max(tile.lanes, tile.rows)
-    capacity = _padded(batch_size, strip)
-    tile_width = tile.lanes * tile.vectors
-    columns = sum(plan.columns)
-    tasks = _strip_tasks(plan, capacity, strip, tile_width)
-    scratch = capacity * strip + tile.rows * tile_width
+    capacity = _padded(batch_size, plan.strip)
+    tasks = _strip_tasks(plan, capacity)
+    scratch = capacity * plan.strip + plan.tile_rows * plan.panel
     return Workspace(
-        activations=aligned_zeros(capacity * columns, plan.dtype),
-        deltas=aligned_zeros(capacity * columns, plan.dtype),
+        activations=aligned_zeros(capacity * plan.n_columns, plan.dtype),
+        deltas=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         transposed=transposed_weights(plan, coefs),
         offsets=np.zeros(capacity, np.int64),
         row_loss=aligned_zeros(capacity, plan.dtype),
         squares=np.zeros(len(tasks)),
         strips=aligned_zeros(scratch * workers, plan.dtype),
         tasks=tasks,
-        counters=np.zeros(16, np.int64),
+        counters=np.zeros(24, np.int64),
         capacity=capacity,
         scratch=scratch,
-        columns=columns,
+        columns=plan.n_columns,
     )
 
 
 def prediction_workspace(plan: Layout, block_rows: int, workers: int) -> Workspace:
     """Scratch memory for one block of rows a worker, without anything to train."""
-    tile = launch.tile_shape(plan.dtype)
-    capacity = _padded(block_rows, tile.rows)
-    columns = sum(plan.columns)
+    capacity = _padded(block_rows, plan.tile_rows)
     nothing = np.zeros(0, plan.dtype)
     return Workspace(
-        activations=aligned_zeros(capacity * columns * workers, plan.dtype),
+        activations=aligned_zeros(capacity * plan.n_columns * workers, plan.dtype),
         deltas=nothing,
         transposed=nothing,
         offsets=np.zeros(capacity * workers, np.int64),
@@ -254,10 +226,10 @@ def prediction_workspace(plan: Layout, block_rows: int, workers: int) -> Workspa
         squares=np.zeros(0),
         strips=nothing,
         tasks=np.zeros((0, 4), np.int64),
-        counters=np.zeros(16, np.int64),
+        counters=np.zeros(24, np.int64),
         capacity=capacity,
         scratch=0,
-        columns=columns,
+        columns=plan.n_columns,
     )
 
 
@@ -276,7 +248,7 @@ def in_place(X: np.ndarray, dtype: Any) -> np.ndarray:
 def predict(plan: Layout, coefs, intercepts, X, n_jobs: int | None) -> np.ndarray:
     """Outputs of the network for the rows of ``X``, shape (n, n_outputs)."""
     X = in_place(X, plan.dtype)
-    n, outputs = len(X), int(plan.net.layers["units"][plan.net.depth])
+    n, outputs = len(X), int(plan.net.layers["units"][-1])
     out = np.empty((n, outputs), plan.dtype)
     workers = launch.thread_limit(n_jobs)
     block = min(_PREDICTION_ROWS, -(-n // workers))

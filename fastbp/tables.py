@@ -19,13 +19,14 @@ SOFTMAX, LOG_LOSS, SQUARED_ERROR = range(3)
 SOLVERS = ("adam", "sgd")
 ADAM, SGD, GRADIENT = range(3)
 
-LAYER = np.dtype([("units", "i8"), ("first_panel", "i8")])
-PANEL = np.dtype(
+#: The units u of a network, u = 0 the inputs; PW is the width of a panel.
+LAYER = np.dtype(
     [
-        ("start", "i8"),  # first column among the units of its layer
-        ("width", "i8"),  # columns, whole registers
-        ("column", "i8"),  # first column among the padded units of all layers
-        ("weights", "i8"),  # where the weights into these units start in theta
+        ("units", "i8"),
+        ("columns", "i8"),  # units, padded to whole registers
+        ("place", "i8"),  # first column of their panels among those of all units
+        ("rows", "i8"),  # stored rows of the weights into them: inputs, padded
+        ("weights", "i8"),  # where the weights into them start in theta
         ("biases", "i8"),  # where their biases start in theta
         ("transposed", "i8"),  # where the weights out of them start, transposed
     ]
@@ -35,8 +36,7 @@ PANEL = np.dtype(
 class Network(NamedTuple):
     """The shape of a network and where its numbers are stored."""
 
-    layers: np.ndarray  # [L + 2] of LAYER: inputs, hidden, outputs, an end mark
-    panels: np.ndarray  # of PANEL
+    layers: np.ndarray  # [L + 1] of LAYER
     depth: int  # L, the number of weight matrices
     activation: int  # of the hidden layers
     loss: int  # output activation with its loss
@@ -52,11 +52,11 @@ class Workspace(NamedTuple):
     row_loss: np.ndarray  # [capacity]
     squares: np.ndarray  # [tasks] sums of squared weights
     strips: np.ndarray  # per worker: a strip of inputs, a gradient tile
-    tasks: np.ndarray  # [tasks, 4] layer, first input, panels from, panels to
+    tasks: np.ndarray  # [tasks, 4] layer, first input, columns from and to
     counters: np.ndarray  # the next tasks to be taken
     capacity: int  # rows
     scratch: int  # elements of ``strips`` for one worker
-    columns: int  # padded units of all layers
+    columns: int  # of the panels of all units
 
 
 class OutputRows(NamedTuple):

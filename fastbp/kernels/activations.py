@@ -31,7 +31,7 @@ from fastbp.kernels.simd import (
     vload,
     vstore,
 )
-from fastbp.tables import LOGISTIC, RELU, TANH
+from fastbp.tables import IDENTITY, LOGISTIC, RELU, TANH
 
 
 class _Constants(NamedTuple):
@@ -144,36 +144,45 @@ def vlogistic(x):
 
 
 @kernel
-def activate(kind, Z, first, count):
-    """Z[first : first + count] = f(Z), in place; identity and relu leave it alone.
+def activate(kind, Z, first, pitch, width, rows):
+    """Z[first + r * pitch + c] = f(...) for r < rows, c < width, in place.
 
-    relu is applied where a tile is stored (``gemm.tile_store``).
+    Identity leaves it alone, and so does relu: that is applied where a tile is stored
+    (``gemm.tile_store``).
     """
     lanes = lanes_of(Z)
     if kind == TANH:
-        for i in range(first, first + count, lanes):
-            vstore(Z, i, vtanh(vload(Z, i)))
+        for r in range(first, first + rows * pitch, pitch):
+            for i in range(r, r + width, lanes):
+                vstore(Z, i, vtanh(vload(Z, i)))
     elif kind == LOGISTIC:
-        for i in range(first, first + count, lanes):
-            vstore(Z, i, vlogistic(vload(Z, i)))
+        for r in range(first, first + rows * pitch, pitch):
+            for i in range(r, r + width, lanes):
+                vstore(Z, i, vlogistic(vload(Z, i)))
+
+
+@part
+def _derivative(kind, a):
+    """f'(z), written with a = f(z)."""
+    one, zero = constant(a, 1.0), constant(a, 0.0)
+    slope = one
+    if kind == RELU:
+        slope = select(a == zero, zero, one)
+    elif kind == TANH:
+        slope = one - a * a
+    elif kind == LOGISTIC:
+        slope = a * (one - a)
+    return slope
 
 
 @kernel
-def apply_derivative(kind, D, A, first, count):
-    """D[first : first + count] *= f'(z), written with A = f(z): relu passes where A != 0,
-    tanh 1 - A^2, logistic A (1 - A)."""
+def apply_derivative(kind, D, A, first, pitch, width, rows):
+    """D[first + r * pitch + c] *= f'(z) with A = f(z), for r < rows, c < width:
+
+    relu 0 where A == 0, tanh 1 - A^2, logistic A (1 - A).
+    """
     lanes = lanes_of(D)
-    one = constant(vload(D, first), 1.0)
-    if kind == RELU:
-        for i in range(first, first + count, lanes):
-            a = vload(A, i)
-            zero = constant(a, 0.0)
-            vstore(D, i, select(a == zero, zero, vload(D, i)))
-    elif kind == TANH:
-        for i in range(first, first + count, lanes):
-            a = vload(A, i)
-            vstore(D, i, vload(D, i) * (one - a * a))
-    elif kind == LOGISTIC:
-        for i in range(first, first + count, lanes):
-            a = vload(A, i)
-            vstore(D, i, vload(D, i) * a * (one - a))
+    if kind != IDENTITY:
+        for r in range(first, first + rows * pitch, pitch):
+            for i in range(r, r + width, lanes):
+                vstore(D, i, vload(D, i) * _derivative(kind, vload(A, i)))

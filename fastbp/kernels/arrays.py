@@ -13,23 +13,12 @@ import numpy as np
 from numba import prange
 
 from fastbp.kernels.activations import activate, apply_derivative
-from fastbp.kernels.gemm import (
-    ONE,
-    THREE,
-    TILE_ROWS,
-    TILE_VECTORS,
-    TWO,
-    listed,
-    product,
-    tile_of_rows,
-    tile_store,
-)
+from fastbp.kernels.gemm import TILE_ROWS, listed, multiply_tile, panel_width
 from fastbp.kernels.losses import finish_losses, loss_row, predict_row
 from fastbp.kernels.simd import kernel, lanes_of, part
 from fastbp.kernels.updates import update
 from fastbp.tables import (
     LAYER,
-    PANEL,
     RELU,
     SQUARED_ERROR,
     Network,
@@ -45,62 +34,55 @@ _RUN, _ROWS = 4096, 48
 
 
 @kernel
-def _tile(scratch, left, offsets, step, right, first, width, inner, bias, vectors):
-    """scratch[TILE_ROWS, width] = bias + left[offsets] @ right, one tile."""
-    tile = tile_of_rows(bias, 0, vectors)
-    tile = product(tile, left, listed(offsets, 0), step, right, first, width, inner)
-    tile_store(scratch, 0, tile, scratch.dtype.type(-np.inf))
-
-
-@kernel
-def _multiply_rows(out, left, strides, panels, bias, other, kind, slope, size, block):
-    """Rows ``block`` of ``multiply``, through a scratch tile."""
-    scratch, inputs, offsets = block[0], block[1], block[2]
+def _multiply_rows(
+    out, left, strides, panels, bias, other, kind, slope, size, begin, scratch, offsets
+):
+    """Rows ``begin`` to ``begin + _ROWS`` of ``multiply``, through a scratch tile."""
     rows, inner, columns = size
-    lanes = lanes_of(out)
-    for r in range(block[3], min(block[3] + _ROWS, rows), TILE_ROWS):
+    lanes, pitch = lanes_of(out), panel_width(out)
+    padded = -(-columns // lanes) * lanes
+    floor = out.dtype.type(-np.inf)
+    if kind == RELU and not slope:
+        floor = out.dtype.type(0)
+    copied = TILE_ROWS * pitch  # the second half of the scratch
+    for r in range(begin, min(begin + _ROWS, rows), TILE_ROWS):
         real_rows = min(TILE_ROWS, rows - r)
         for i in range(TILE_ROWS):
             offsets[i] = min(r + i, rows - 1) * strides[0]
-        for start in range(0, columns, TILE_VECTORS * lanes):
-            vectors = min(TILE_VECTORS, -(-(columns - start) // lanes))
-            width, first = vectors * lanes, start * inner
-            here = bias[start : start + width]
-            step = strides[1]
-            if vectors == 3:
-                _tile(
-                    scratch,
-                    left,
-                    offsets,
-                    step,
-                    panels,
-                    first,
-                    width,
-                    inner,
-                    here,
-                    THREE,
-                )
-            elif vectors == 2:
-                _tile(
-                    scratch, left, offsets, step, panels, first, width, inner, here, TWO
-                )
-            else:
-                _tile(
-                    scratch, left, offsets, step, panels, first, width, inner, here, ONE
-                )
+        for start in range(0, columns, pitch):
+            width = min(pitch, padded - start)
             real = min(width, columns - start)
+            multiply_tile(
+                scratch,
+                0,
+                pitch,
+                floor,
+                bias,
+                start,
+                left,
+                listed(offsets, 0),
+                strides[1],
+                inner,
+                0,
+                panels,
+                start * inner,
+                width,
+                inner,
+                width,
+            )
             if slope:
                 for i in range(real_rows):
                     for c in range(real):
-                        inputs[i * width + c] = other[(r + i) * columns + start + c]
-                apply_derivative(kind, scratch, inputs, 0, TILE_ROWS * width)
+                        a = other[(r + i) * columns + start + c]
+                        scratch[copied + i * pitch + c] = a
+                apply_derivative(
+                    kind, scratch, scratch[copied:], 0, pitch, width, TILE_ROWS
+                )
             else:
-                activate(kind, scratch, 0, TILE_ROWS * width)
+                activate(kind, scratch, 0, pitch, width, TILE_ROWS)
             for i in range(real_rows):
                 for c in range(real):
-                    z = scratch[i * width + c]
-                    if kind == RELU and not slope and z < 0:
-                        z = out.dtype.type(0)
+                    z = scratch[i * pitch + c]
                     out[(r + i) * columns + start + c] = z
 
 
@@ -113,21 +95,19 @@ def multiply(
     operand may be a transpose.
     """
     rows, inner, columns = size
-    lanes = lanes_of(out)
+    lanes, wide = lanes_of(out), panel_width(out)
     padded = -(-columns // lanes) * lanes
     panels = np.zeros(padded * inner, out.dtype)
-    wide = TILE_VECTORS * lanes
     for k in range(inner):
         for n in range(columns):
             start = n // wide * wide
             width = min(wide, padded - start)
             to = start * inner + k * width + n - start
             panels[to] = right[k * right_strides[0] + n * right_strides[1]]
-    start_values = np.zeros(padded + wide, out.dtype)
+    start_values = np.zeros(padded, out.dtype)
     start_values[: bias.size] = bias
     blocks = -(-rows // _ROWS)
-    scratch = np.zeros((blocks, TILE_ROWS * wide), out.dtype)
-    inputs = np.zeros((blocks, TILE_ROWS * wide), out.dtype)
+    scratch = np.zeros((blocks, 2 * TILE_ROWS * wide), out.dtype)
     offsets = np.zeros((blocks, TILE_ROWS), np.int64)
     for b in prange(blocks):
         _multiply_rows(
@@ -140,7 +120,9 @@ def multiply(
             kind,
             slope,
             size,
-            (scratch[b], inputs[b], offsets[b], b * _ROWS),
+            b * _ROWS,
+            scratch[b],
+            offsets[b],
         )
 
 
@@ -157,21 +139,20 @@ def _loss_rows(net, work, targets, begin, end):
 def loss_and_delta(loss, delta, Z, targets, kind, size, workers):
     """loss[0] = mean over the rows, delta[B, O] = its gradient with respect to Z[B, O]"""
     rows, columns = size
-    lanes = lanes_of(Z)
-    width = -(-columns // lanes) * lanes
+    lanes, pitch = lanes_of(Z), panel_width(Z)
+    width = -(-columns // pitch) * pitch
     capacity = -(-rows // lanes) * lanes
-    layers = np.zeros(3, LAYER)
-    layers[1].units, layers[2].first_panel = columns, 1
-    panels = np.zeros(1, PANEL)
-    panels[0].width = width
-    net = Network(layers, panels, 1, 0, kind)
+    layers = np.zeros(2, LAYER)
+    layers[1].units = columns
+    net = Network(layers, 1, 0, kind)
     activations = np.zeros(capacity * width, Z.dtype)
     deltas = np.zeros(capacity * width, Z.dtype)
     row_loss = np.ones(capacity, Z.dtype)
     work = OutputRows(activations, deltas, row_loss, capacity)
     for b in range(rows):
         for o in range(columns):
-            activations[b * width + o] = Z[b * columns + o]
+            at = o // pitch * pitch * capacity + b * pitch + o % pitch
+            activations[at] = Z[b * columns + o]
     blocks = -(-rows // _ROWS)
     for i in prange(blocks):
         _loss_rows(net, work, targets, i * _ROWS, min((i + 1) * _ROWS, rows))
@@ -180,7 +161,8 @@ def loss_and_delta(loss, delta, Z, targets, kind, size, workers):
     for b in range(rows):
         total += row_loss[b]
         for o in range(columns):
-            delta[b * columns + o] = deltas[b * width + o] / Z.dtype.type(rows)
+            at = o // pitch * pitch * capacity + b * pitch + o % pitch
+            delta[b * columns + o] = deltas[at] / Z.dtype.type(rows)
     if kind == SQUARED_ERROR:  # the row losses are means over the outputs
         total *= columns
     loss[0] = total / rows

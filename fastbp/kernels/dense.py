@@ -1,11 +1,11 @@
 """Dense layers over a block of rows, and the weight tiles that they train.
 
 Shapes   layer l maps the units u = l to the units u = l + 1; B rows in the batch.
-Storage  A (activations) and D (deltas) of all units in panels of ``capacity`` rows, W
-         and its transpose in panels too (see ``gemm``). ``net.layers[u]`` has the units'
-         number and their first panel; ``net.panels[p]`` has a panel's first column
-         among its units (``start``) and among all units (``column``), its ``width``,
-         and where the ``weights`` and ``biases`` into these units and the
+Storage  A (activations) and D (deltas) of all units in panels of ``capacity`` rows and
+         PW columns, W and its transpose in panels too (see ``gemm``). ``net.layers[u]``
+         has the units' number, their ``columns`` (padded to whole registers), the
+         ``place`` of their panels in A and D, where the ``weights`` into them (of
+         ``rows`` padded inputs) and their ``biases`` begin in theta, and where the
          ``transposed`` weights out of them begin.
 Padding  weights beyond the real rows and columns are zero and stay zero: the strips
          of inputs and the output deltas that would change them are zero there.
@@ -17,16 +17,11 @@ import numpy as np
 
 from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import (
-    ONE,
-    THREE,
     TILE_ROWS,
-    TWO,
     evenly,
     listed,
-    product,
-    tile_of_rows,
-    tile_of_zeros,
-    tile_store,
+    multiply_tile,
+    panel_width,
 )
 from fastbp.kernels.simd import (
     constant,
@@ -49,128 +44,120 @@ def strip_width(array):
     return max(lanes_of(array), TILE_ROWS)
 
 
-@part
-def _times_panels(tile, net, u, left, base, capacity, b, right, first, width):
-    """tile + left[u][b : b + TILE_ROWS] @ right, left in panels."""
-    for q in range(net.layers[u].first_panel, net.layers[u + 1].first_panel):
-        start, stride = net.panels[q].start, net.panels[q].width
-        rows = evenly(base + net.panels[q].column * capacity + b * stride, stride)
-        n = min(stride, net.layers[u].units - start)
-        tile = product(tile, left, rows, 1, right, first + start * width, width, n)
-    return tile
-
-
 @kernel
-def _forward_panel(
-    net, layer, p, theta, X, offsets, A, base, capacity, begin, end, vectors
-):
-    width, weights = net.panels[p].width, net.panels[p].weights
-    biases = net.panels[p].biases
-    out = base + net.panels[p].column * capacity
-    hidden = layer + 1 < net.depth
-    floor = A.dtype.type(-np.inf)
-    if hidden and net.activation == RELU:
-        floor = A.dtype.type(0)
-    for b in range(begin, end, TILE_ROWS):
-        tile = tile_of_rows(theta, biases, vectors)
-        if layer == 0:
-            inputs = net.layers[0].units
-            tile = product(
-                tile, X, listed(offsets, b), 1, theta, weights, width, inputs
-            )
-        else:
-            tile = _times_panels(
-                tile, net, layer, A, base, capacity, b, theta, weights, width
-            )
-        tile_store(A, out + b * width, tile, floor)
-        if hidden:
-            activate(net.activation, A, out + b * width, TILE_ROWS * width)
-
-
-@part
 def dense_forward_block(net, layer, theta, X, offsets, A, base, capacity, begin, end):
     """A[layer + 1][begin:end] = f(A[layer][begin:end] @ W + b); A[0] is X[offsets].
 
     The last layer stores its pre-activations; ``losses`` takes it from there.
     """
-    lanes = lanes_of(theta)
-    for p in range(
-        net.layers[layer + 1].first_panel, net.layers[layer + 2].first_panel
-    ):
-        vectors = net.panels[p].width // lanes
-        if vectors == 3:
-            _forward_panel(
-                net, layer, p, theta, X, offsets, A, base, capacity, begin, end, THREE
-            )
-        elif vectors == 2:
-            _forward_panel(
-                net, layer, p, theta, X, offsets, A, base, capacity, begin, end, TWO
-            )
-        else:
-            _forward_panel(
-                net, layer, p, theta, X, offsets, A, base, capacity, begin, end, ONE
-            )
+    pitch = panel_width(A)
+    inputs, outputs = net.layers[layer], net.layers[layer + 1]
+    hidden = layer + 1 < net.depth
+    floor = A.dtype.type(-np.inf)
+    if hidden and net.activation == RELU:
+        floor = A.dtype.type(0)
+    left = base + inputs.place * capacity
+    for start in range(0, outputs.columns, pitch):  # a panel of W for all rows
+        width = min(pitch, outputs.columns - start)
+        weights = outputs.weights + start * outputs.rows
+        out = base + (outputs.place + start) * capacity
+        for b in range(begin, end, TILE_ROWS):
+            at = out + b * pitch
+            if layer == 0:
+                multiply_tile(
+                    A,
+                    at,
+                    pitch,
+                    floor,
+                    theta,
+                    outputs.biases + start,
+                    X,
+                    listed(offsets, b),
+                    1,
+                    inputs.units,
+                    0,
+                    theta,
+                    weights,
+                    width,
+                    inputs.units,
+                    width,
+                )
+            else:
+                multiply_tile(
+                    A,
+                    at,
+                    pitch,
+                    floor,
+                    theta,
+                    outputs.biases + start,
+                    A,
+                    evenly(left + b * pitch, pitch),
+                    1,
+                    pitch,
+                    pitch * capacity,
+                    theta,
+                    weights,
+                    width,
+                    inputs.units,
+                    width,
+                )
+            if hidden:
+                activate(net.activation, A, at, pitch, width, TILE_ROWS)
 
 
 @kernel
-def _backward_panel(net, layer, p, A, D, transposed, capacity, begin, end, vectors):
-    width, weights = net.panels[p].width, net.panels[p].transposed
-    out = net.panels[p].column * capacity
-    for b in range(begin, end, TILE_ROWS):
-        tile = tile_of_zeros(D, vectors)
-        tile = _times_panels(
-            tile, net, layer + 1, D, 0, capacity, b, transposed, weights, width
-        )
-        at = out + b * width
-        tile_store(D, at, tile, D.dtype.type(-np.inf))
-        apply_derivative(net.activation, D, A, at, TILE_ROWS * width)
-
-
-@part
 def dense_backward_block(net, layer, A, D, transposed, capacity, begin, end):
     """D[layer][begin:end] = (D[layer + 1][begin:end] @ W.T) * f'(A[layer][begin:end])
 
     for layer >= 1: nothing asks for the delta of the inputs.
     """
-    lanes = lanes_of(D)
-    for p in range(net.layers[layer].first_panel, net.layers[layer + 1].first_panel):
-        vectors = net.panels[p].width // lanes
-        if vectors == 3:
-            _backward_panel(
-                net, layer, p, A, D, transposed, capacity, begin, end, THREE
+    pitch = panel_width(D)
+    inputs, outputs = net.layers[layer], net.layers[layer + 1]
+    floor = D.dtype.type(-np.inf)
+    left = outputs.place * capacity
+    for start in range(0, inputs.columns, pitch):
+        width = min(pitch, inputs.columns - start)
+        weights = inputs.transposed + start * outputs.columns
+        out = (inputs.place + start) * capacity
+        for b in range(begin, end, TILE_ROWS):
+            at = out + b * pitch
+            multiply_tile(
+                D,
+                at,
+                pitch,
+                floor,
+                D,
+                -1,
+                D,
+                evenly(left + b * pitch, pitch),
+                1,
+                pitch,
+                pitch * capacity,
+                transposed,
+                weights,
+                width,
+                outputs.units,
+                width,
             )
-        elif vectors == 2:
-            _backward_panel(net, layer, p, A, D, transposed, capacity, begin, end, TWO)
-        else:
-            _backward_panel(net, layer, p, A, D, transposed, capacity, begin, end, ONE)
-
-
-@part
-def _panel_of(net, u, column):
-    """The panel of the units u that holds a column, or the one behind the last."""
-    q, last = net.layers[u].first_panel, net.layers[u + 1].first_panel
-    while q < last and net.panels[q].start + net.panels[q].width <= column:
-        q += 1
-    return q
+            apply_derivative(net.activation, D, A, at, pitch, width, TILE_ROWS)
 
 
 @part
 def _pack_inputs(net, layer, first, X, offsets, A, capacity, batch, strips, at):
     """strips[at + b * strip + i] = A[layer][b, first + i], zero beyond the inputs."""
-    lanes = lanes_of(A)
-    strip = strip_width(A)
+    lanes, pitch, strip = lanes_of(A), panel_width(A), strip_width(A)
+    inputs = net.layers[layer]
     zero = constant(vload(strips, at), 0.0)
     for c in range(0, strip, lanes):
         column = first + c
         to = at + c
-        real = min(lanes, net.layers[layer].units - column)
+        real = min(lanes, inputs.units - column)
         if layer > 0 and real > 0:
-            q = _panel_of(net, layer, column)
-            stride = net.panels[q].width
-            source = net.panels[q].column * capacity + column - net.panels[q].start
+            panel = column // pitch * pitch
+            source = (inputs.place + panel) * capacity + column - panel
             inside = first_lanes(zero, real)
             for b in range(batch):
-                a = vload(A, source + b * stride)
+                a = vload(A, source + b * pitch)
                 vstore(strips, to + b * strip, select(inside, a, zero))
         elif real == lanes:
             for b in range(batch):
@@ -182,28 +169,43 @@ def _pack_inputs(net, layer, first, X, offsets, A, capacity, batch, strips, at):
                     strips[to + b * strip + i] = X[offsets[b] + column + i]
 
 
-@kernel
-def _train_panel(
-    net, p, first, theta, m, v, D, capacity, batch, strips, at, step, vectors
-):
+@part
+def _train_panel(net, layer, start, first, parameters, work, batch, at, step):
     """Gradient tiles of one strip and panel, and their update; sum of W^2 before it."""
-    strip, width = strip_width(theta), net.panels[p].width
-    deltas = net.panels[p].column * capacity
-    weights = net.panels[p].weights + first * width
-    gradient = at + capacity * strip
+    theta, m, v = parameters
+    pitch, strip = panel_width(theta), strip_width(theta)
+    outputs = net.layers[layer + 1]
+    width = min(pitch, outputs.columns - start)
+    deltas = (outputs.place + start) * work.capacity
+    weights = outputs.weights + start * outputs.rows + first * width
+    gradient = at + work.capacity * strip
     squares = 0.0
     for i in range(0, strip, TILE_ROWS):
-        tile = tile_of_zeros(theta, vectors)
-        inputs = evenly(at + i, 1)
-        tile = product(tile, strips, inputs, strip, D, deltas, width, batch)
-        tile_store(strips, gradient, tile, theta.dtype.type(-np.inf))
+        multiply_tile(
+            work.strips,
+            gradient,
+            width,
+            theta.dtype.type(-np.inf),
+            theta,
+            -1,
+            work.strips,
+            evenly(at + i, 1),
+            strip,
+            batch,
+            0,
+            work.deltas,
+            deltas,
+            pitch,
+            batch,
+            width,
+        )
         squares += update(
             theta,
             m,
             v,
             weights + i * width,
             TILE_ROWS * width,
-            strips,
+            work.strips,
             gradient,
             step.alpha,
             step,
@@ -212,76 +214,61 @@ def _train_panel(
 
 
 @part
-def _train_biases(net, p, theta, m, v, D, capacity, batch, strips, at, step):
+def _train_biases(net, layer, start, parameters, work, batch, at, step):
     """b -= optimizer(column sums of D), for the columns of one panel."""
-    width = net.panels[p].width
-    deltas = net.panels[p].column * capacity
-    for c in range(0, width, lanes_of(theta)):
-        total = constant(vload(strips, at), 0.0)
-        for b in range(batch):
-            total = total + vload(D, deltas + b * width + c)
-        vstore(strips, at + c, total)
-    no_decay = theta.dtype.type(0)
-    update(theta, m, v, net.panels[p].biases, width, strips, at, no_decay, step)
-
-
-@part
-def _transpose_weights(net, layer, p, first, theta, transposed):
-    """Write the strip's new weights of one panel to the transposed copy."""
-    lanes = lanes_of(theta)
-    width, start = net.panels[p].width, net.panels[p].start
-    for i in range(first, first + strip_width(theta), lanes):
-        q = _panel_of(net, layer, i)
-        if q < net.layers[layer + 1].first_panel:
-            pitch = net.panels[q].width
-            to = net.panels[q].transposed + start * pitch + i - net.panels[q].start
-            source = net.panels[p].weights + i * width
-            for c in range(0, width, lanes):
-                transpose_square(
-                    theta, source + c, width, transposed, to + c * pitch, pitch
-                )
-
-
-@part
-def train_strip(net, layer, first, panels, parameters, X, work, batch, at, step):
-    """W[layer][first : first + strip, panels] -= optimizer(A[layer].T @ D[layer + 1])
-
-    and, with the first strip, the biases. ``at`` is the worker's place in
-    ``work.strips``. Returns the sum of the squared weights before the update.
-    """
     theta, m, v = parameters
-    D, capacity, strips = work.deltas, work.capacity, work.strips
-    lanes = lanes_of(theta)
+    pitch = panel_width(theta)
+    outputs = net.layers[layer + 1]
+    width = min(pitch, outputs.columns - start)
+    deltas = (outputs.place + start) * work.capacity
+    for c in range(0, width, lanes_of(theta)):
+        total = constant(vload(work.strips, at), 0.0)
+        for b in range(batch):
+            total = total + vload(work.deltas, deltas + b * pitch + c)
+        vstore(work.strips, at + c, total)
+    no_decay = theta.dtype.type(0)
+    biases = outputs.biases + start
+    update(theta, m, v, biases, width, work.strips, at, no_decay, step)
+
+
+@part
+def _transpose_weights(net, layer, start, first, theta, transposed):
+    """Write the strip's new weights of one panel to the transposed copy."""
+    lanes, pitch = lanes_of(theta), panel_width(theta)
+    inputs, outputs = net.layers[layer], net.layers[layer + 1]
+    width = min(pitch, outputs.columns - start)
+    weights = outputs.weights + start * outputs.rows
+    last = min(first + strip_width(theta), inputs.columns)
+    for i in range(first, last, lanes):
+        panel = i // pitch * pitch
+        span = min(pitch, inputs.columns - panel)
+        to = inputs.transposed + panel * outputs.columns + start * span + i - panel
+        for c in range(0, width, lanes):
+            source = weights + i * width + c
+            transpose_square(theta, source, width, transposed, to + c * span, span)
+
+
+@part
+def train_strip(net, layer, first, columns, parameters, X, work, batch, at, step):
+    """W[layer][first : first + strip, columns] -= optimizer(A[layer].T @ D[layer + 1])
+
+    and, with the first strip, the biases. ``columns`` (from, to) are whole panels;
+    ``at`` is the worker's place in ``work.strips``. Returns the sum of the squared
+    weights before the update.
+    """
+    pitch = panel_width(work.strips)
+    A, capacity = work.activations, work.capacity
     _pack_inputs(
-        net,
-        layer,
-        first,
-        X,
-        work.offsets,
-        work.activations,
-        capacity,
-        batch,
-        strips,
-        at,
+        net, layer, first, X, work.offsets, A, capacity, batch, work.strips, at
     )
     squares = 0.0
-    for p in range(panels[0], panels[1]):
-        vectors = net.panels[p].width // lanes
-        if vectors == 3:
-            squares += _train_panel(
-                net, p, first, theta, m, v, D, capacity, batch, strips, at, step, THREE
-            )
-        elif vectors == 2:
-            squares += _train_panel(
-                net, p, first, theta, m, v, D, capacity, batch, strips, at, step, TWO
-            )
-        else:
-            squares += _train_panel(
-                net, p, first, theta, m, v, D, capacity, batch, strips, at, step, ONE
-            )
+    for start in range(columns[0], columns[1], pitch):
+        squares += _train_panel(
+            net, layer, start, first, parameters, work, batch, at, step
+        )
         if layer > 0 and step.kind != GRADIENT:
-            _transpose_weights(net, layer, p, first, theta, work.transposed)
+            _transpose_weights(net, layer, start, first, parameters[0], work.transposed)
     if first == 0:
-        for p in range(panels[0], panels[1]):
-            _train_biases(net, p, theta, m, v, D, capacity, batch, strips, at, step)
+        for start in range(columns[0], columns[1], pitch):
+            _train_biases(net, layer, start, parameters, work, batch, at, step)
     return squares

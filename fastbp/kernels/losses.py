@@ -19,6 +19,7 @@ from numba import types
 from numba.extending import overload
 
 from fastbp.kernels.activations import vexp, vlog, vlogistic
+from fastbp.kernels.gemm import panel_width
 from fastbp.kernels.simd import (
     constant,
     first_lanes,
@@ -55,87 +56,73 @@ def _clip(p, eps):
 @part
 def predict_row(kind, net, Z, origin, capacity, b):
     """P[b] = output activation of Z[b], in place; padded lanes become 0."""
-    lanes = lanes_of(Z)
-    outputs = net.layers[net.depth].units
-    first, last = (
-        net.layers[net.depth].first_panel,
-        net.layers[net.depth + 1].first_panel,
-    )
+    lanes, pitch = lanes_of(Z), panel_width(Z)
+    outputs = net.layers[net.depth]
+    row = origin + outputs.place * capacity + b * pitch
     zero = constant(vload(Z, origin), 0.0)
     if kind == SOFTMAX:
         lowest = constant(zero, -np.inf)
         peak = lowest
-        for p in range(first, last):
-            at = origin + net.panels[p].column * capacity + b * net.panels[p].width
-            for c in range(0, net.panels[p].width, lanes):
-                real = first_lanes(zero, outputs - net.panels[p].start - c)
-                z = select(real, vload(Z, at + c), lowest)
-                peak = select(peak < z, z, peak)
+        for o in range(0, outputs.units, lanes):
+            at = row + o // pitch * pitch * capacity + o % pitch
+            z = select(first_lanes(zero, outputs.units - o), vload(Z, at), lowest)
+            peak = select(peak < z, z, peak)
         peak = splat(lane_max(peak))
         total = zero
-        for p in range(first, last):
-            at = origin + net.panels[p].column * capacity + b * net.panels[p].width
-            for c in range(0, net.panels[p].width, lanes):
-                real = first_lanes(zero, outputs - net.panels[p].start - c)
-                e = select(real, vexp(vload(Z, at + c) - peak), zero)
-                vstore(Z, at + c, e)
-                total = total + e
+        for o in range(0, outputs.units, lanes):
+            at = row + o // pitch * pitch * capacity + o % pitch
+            real = first_lanes(zero, outputs.units - o)
+            e = select(real, vexp(vload(Z, at) - peak), zero)
+            vstore(Z, at, e)
+            total = total + e
         total = splat(lane_sum(total))
-        for p in range(first, last):
-            at = origin + net.panels[p].column * capacity + b * net.panels[p].width
-            for c in range(0, net.panels[p].width, lanes):
-                vstore(Z, at + c, vload(Z, at + c) / total)
+        for o in range(0, outputs.units, lanes):
+            at = row + o // pitch * pitch * capacity + o % pitch
+            vstore(Z, at, vload(Z, at) / total)
     elif kind == LOG_LOSS:
-        for p in range(first, last):
-            at = origin + net.panels[p].column * capacity + b * net.panels[p].width
-            for c in range(0, net.panels[p].width, lanes):
-                real = first_lanes(zero, outputs - net.panels[p].start - c)
-                vstore(Z, at + c, select(real, vlogistic(vload(Z, at + c)), zero))
+        for o in range(0, outputs.units, lanes):
+            at = row + o // pitch * pitch * capacity + o % pitch
+            real = first_lanes(zero, outputs.units - o)
+            vstore(Z, at, select(real, vlogistic(vload(Z, at)), zero))
 
 
 @part
 def loss_row(kind, net, work, targets, row, b):
     """row_loss[b] and D[b] = P[b] - Y[row]; softmax leaves p_y for ``finish_losses``."""
-    P, D = work.activations, work.deltas
-    lanes = lanes_of(P)
-    outputs = net.layers[net.depth].units
-    first, last = (
-        net.layers[net.depth].first_panel,
-        net.layers[net.depth + 1].first_panel,
-    )
+    P, D, capacity = work.activations, work.deltas, work.capacity
+    lanes, pitch = lanes_of(P), panel_width(P)
+    outputs = net.layers[net.depth]
+    first = outputs.place * capacity + b * pitch
+    zero = constant(vload(P, first), 0.0)
     if kind == SOFTMAX:
+        for o in range(0, outputs.units, lanes):
+            at = first + o // pitch * pitch * capacity + o % pitch
+            vstore(D, at, vload(P, at))
         label = np.int64(targets[row])
-        for p in range(first, last):
-            at = net.panels[p].column * work.capacity + b * net.panels[p].width
-            for c in range(0, net.panels[p].width, lanes):
-                vstore(D, at + c, vload(P, at + c))
-            place = label - net.panels[p].start
-            if 0 <= place < net.panels[p].width:
-                work.row_loss[b] = P[at + place]
-                D[at + place] -= work.row_loss.dtype.type(1)
-        return
-    total = constant(vload(P, 0), 0.0)
-    one, half = constant(total, 1.0), constant(total, 0.5)
-    eps = constant(total, machine_epsilon(P))
-    for p in range(first, last):
-        at = net.panels[p].column * work.capacity + b * net.panels[p].width
-        real = min(net.panels[p].width, outputs - net.panels[p].start)
-        for o in range(real):
-            D[at + o] = targets[row * outputs + net.panels[p].start + o]
-        for c in range(0, net.panels[p].width, lanes):
-            mask = first_lanes(total, real - c)
-            y, q = vload(D, at + c), vload(P, at + c)
-            d = select(mask, q - y, constant(total, 0.0))
-            vstore(D, at + c, d)
+        at = first + label // pitch * pitch * capacity + label % pitch
+        work.row_loss[b] = P[at]
+        D[at] -= work.row_loss.dtype.type(1)
+    else:
+        one, half = constant(zero, 1.0), constant(zero, 0.5)
+        eps = constant(zero, machine_epsilon(P))
+        total = zero
+        for o in range(0, outputs.units, lanes):
+            at = first + o // pitch * pitch * capacity + o % pitch
+            real = min(lanes, outputs.units - o)
+            for i in range(real):
+                D[at + i] = targets[row * outputs.units + o + i]
+            mask = first_lanes(zero, real)
+            y, p = vload(D, at), vload(P, at)
+            d = select(mask, p - y, zero)
+            vstore(D, at, d)
             if kind == LOG_LOSS:
-                q = _clip(q, eps)
-                loss = vlog(select(y > half, q, one - q))
-                total = total - select(mask, loss, constant(total, 0.0))
+                p = _clip(p, eps)
+                total = total - select(mask, vlog(select(y > half, p, one - p)), zero)
             else:
                 total = total + d * d
-    if kind == SQUARED_ERROR:
-        total = total / splat(work.row_loss.dtype.type(2 * outputs))
-    work.row_loss[b] = lane_sum(total)
+        if kind == SQUARED_ERROR:
+            total = total / splat(work.row_loss.dtype.type(2 * outputs.units))
+        work.row_loss[b] = lane_sum(total)
 
 
 @part

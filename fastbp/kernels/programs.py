@@ -24,7 +24,7 @@ from fastbp.kernels.dense import (
     strip_width,
     train_strip,
 )
-from fastbp.kernels.gemm import TILE_ROWS
+from fastbp.kernels.gemm import TILE_ROWS, panel_width
 from fastbp.kernels.losses import finish_losses, loss_row, predict_row
 from fastbp.kernels.simd import kernel, part, take_next
 from fastbp.tables import Step
@@ -33,8 +33,8 @@ from fastbp.tables import Step
 #: second-level cache while each panel of weights is used for several tiles.
 BLOCK_ROWS = 48
 
-# The two task counters, on cache lines of their own.
-ROW_TASKS, STRIP_TASKS = 0, 8
+# The next task of each region and the next worker's number, each on its own cache line.
+ROW_TASKS, STRIP_TASKS, WORKERS = 0, 8, 16
 
 
 @part
@@ -88,17 +88,17 @@ def _work_on_rows(net, theta, data, work, start, batch, workers):
 
 
 @kernel
-def _work_on_strips(net, parameters, data, work, optimizer, t, batch, worker):
+def _work_on_strips(net, parameters, data, work, optimizer, t, batch):
     step = _step(optimizer, t, batch, parameters[0])
-    at = worker * work.scratch
+    at = take_next(work.counters, WORKERS) * work.scratch
     while True:
         task = take_next(work.counters, STRIP_TASKS)
         if task >= work.tasks.shape[0]:
             break
         layer, first = work.tasks[task, 0], work.tasks[task, 1]
-        panels = (work.tasks[task, 2], work.tasks[task, 3])
+        columns = (work.tasks[task, 2], work.tasks[task, 3])
         work.squares[task] = train_strip(
-            net, layer, first, panels, parameters, data.X, work, batch, at, step
+            net, layer, first, columns, parameters, data.X, work, batch, at, step
         )
 
 
@@ -151,22 +151,21 @@ def train_steps(
         t = taken[0] + 1
         work.counters[ROW_TASKS] = 0
         work.counters[STRIP_TASKS] = 0
+        work.counters[WORKERS] = 0
         for _ in prange(workers):
             _work_on_rows(net, parameters[0], data, work, start, batch, workers)
-        for worker in prange(workers):
-            _work_on_strips(net, parameters, data, work, optimizer, t, batch, worker)
+        for _ in prange(workers):
+            _work_on_strips(net, parameters, data, work, optimizer, t, batch)
         losses[i] = _mean_loss(work, batch, optimizer.alpha)
         taken[0] = t
 
 
 @kernel
-def _predict_blocks(net, theta, X, out, work, rows, worker, workers):
+def _predict_blocks(net, theta, X, out, work, rows):
     inputs, outputs = net.layers[0].units, net.layers[net.depth].units
-    first, last = (
-        net.layers[net.depth].first_panel,
-        net.layers[net.depth + 1].first_panel,
-    )
+    pitch, place = panel_width(theta), net.layers[net.depth].place
     capacity = work.capacity
+    worker = take_next(work.counters, WORKERS)
     base = worker * work.columns * capacity
     first_offset = worker * capacity
     offsets = work.offsets[first_offset : first_offset + capacity]
@@ -193,16 +192,15 @@ def _predict_blocks(net, theta, X, out, work, rows, worker, workers):
             )
         for b in range(batch):
             predict_row(net.loss, net, work.activations, base, capacity, b)
-            for p in range(first, last):
-                width, column = net.panels[p].width, net.panels[p].start
-                at = base + net.panels[p].column * capacity + b * width
-                to = (start + b) * outputs + column
-                for o in range(min(width, outputs - column)):
-                    out[to + o] = work.activations[at + o]
+            row = base + place * capacity + b * pitch
+            for o in range(outputs):
+                at = row + o // pitch * pitch * capacity + o % pitch
+                out[(start + b) * outputs + o] = work.activations[at]
 
 
 def predict_rows(net, theta, X, out, work, rows, workers):
     """out[rows, O] = the network's predictions for X[rows, I], both row-major."""
     work.counters[ROW_TASKS] = 0
-    for worker in prange(workers):
-        _predict_blocks(net, theta, X, out, work, rows, worker, workers)
+    work.counters[WORKERS] = 0
+    for _ in prange(workers):
+        _predict_blocks(net, theta, X, out, work, rows)
