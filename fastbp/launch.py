@@ -1,4 +1,4 @@
-"""The one gate to native code: which program runs, on how many threads, from which cache.
+"""The one gate to native code: which program runs, on how many threads, from where.
 
 Importing this module does not import Numba. The first call does, and compiles (or loads
 from the compile cache) just the program that it needs: serial or parallel, for one dtype.
@@ -24,6 +24,7 @@ import importlib
 import multiprocessing
 import os
 import threading
+import time
 import types
 import warnings
 from pathlib import Path
@@ -88,27 +89,30 @@ def thread_limit(n_jobs: int | None = None) -> int:
     return max(1, min(limits))
 
 
-def run(name: str, args: tuple, dtype: np.dtype, n_threads: int, flops: float) -> None:
-    """Call a program of ``fastbp.kernels.programs`` with ``args`` and its workers.
+def serial_seconds(flops: float, dtype: np.dtype) -> float:
+    """Seconds that ``flops`` should take at most on one thread."""
+    return flops / _FLOPS[dtype.itemsize]
+
+
+def run(name: str, args: tuple, dtype: np.dtype, n_threads: int, flops: float) -> float:
+    """Call a program with ``args`` and its number of workers; return the call's seconds.
 
     ``flops`` is the work between two synchronisation points; it decides whether more
-    than one of the ``n_threads`` threads is worth using.
+    than one of the ``n_threads`` threads is worth using. Compilation is not timed.
     """
-    seconds = flops / _FLOPS[dtype.itemsize]
-    if n_threads > 1 and seconds > min(_WORTH_A_REGION.values()):
-        # Not waiting: when another thread is in a parallel region, the cores are busy.
-        if _lock.acquire(blocking=False):
-            try:
-                if _parallel_is_worth(seconds):
-                    _run_parallel(name, args, dtype, n_threads)
-                    return
-            finally:
-                _lock.release()
-    program = _program(name, dtype.str, False)
-    _ready(program, (*args, 1))(*args, 1)
+    seconds = serial_seconds(flops, dtype)
+    wanted = n_threads > 1 and seconds > min(_WORTH_A_REGION.values())
+    # Not waiting: when another thread is in a parallel region, the cores are busy.
+    if wanted and _lock.acquire(blocking=False):
+        try:
+            if _parallel_is_worth(seconds):
+                return _run_parallel(name, args, dtype, n_threads)
+        finally:
+            _lock.release()
+    return _timed(_ready(_program(name, dtype.str, False), (*args, 1)), (*args, 1))
 
 
-def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> None:
+def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> float:
     import numba
 
     mask = numba.get_num_threads()
@@ -116,9 +120,65 @@ def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> No
     program = _ready(_program(name, dtype.str, True), (*args, workers))
     numba.set_num_threads(workers)
     try:
-        program(*args, workers)
+        return _timed(program, (*args, workers))
     finally:
         numba.set_num_threads(mask)
+
+
+def _timed(program: Any, args: tuple) -> float:
+    started = time.perf_counter()
+    program(*args)
+    return time.perf_counter() - started
+
+
+class Pace:
+    """How many threads and steps the next call should take, from how the last ones went.
+
+    The threads of a region wait for each other, spinning. With another busy process on
+    one of two cores the system takes a thread away for milliseconds at a time, and steps
+    of 70 us take 7 ms. So when steps on several threads are slower than steps on one,
+    the calls go on alone and try the other threads again twice a second.
+
+    Parameters
+    ----------
+    limit : int
+        Largest number of threads.
+    seconds_per_step : float
+        What a step should take at most on one thread, until that has been measured.
+    """
+
+    #: Seconds of a call: Ctrl-C and a busy neighbour are noticed between calls.
+    _CALL = 0.05
+    _RETRY = 0.5
+
+    def __init__(self, limit: int, seconds_per_step: float):
+        self._limit = self._threads = limit
+        self._alone = seconds_per_step
+        self._measured: dict[int, float] = {}
+        self._patience = 2  # slow calls in a row, the first of which may be cold
+        self._retry_at = 0.0
+
+    def next(self) -> tuple[int, int]:
+        """Threads and steps of the next call."""
+        if self._threads < self._limit and time.perf_counter() >= self._retry_at:
+            self._threads, self._patience = self._limit, 1
+            del self._measured[self._limit]
+        measured = self._measured.get(self._threads)
+        steps = 1 if measured is None else max(1, int(self._CALL / measured))
+        return self._threads, steps
+
+    def record(self, seconds_per_step: float) -> None:
+        """Take note of how long the steps of the last call took."""
+        self._measured[self._threads] = seconds_per_step
+        if self._threads == 1:
+            self._alone = seconds_per_step
+        elif seconds_per_step <= self._alone:
+            self._patience = 2
+        else:
+            self._patience -= 1
+            if self._patience == 0:
+                self._threads = 1
+                self._retry_at = time.perf_counter() + self._RETRY
 
 
 def _parallel_is_worth(seconds: float) -> bool:

@@ -127,9 +127,7 @@ def pack(plan: Layout, coefs, intercepts) -> np.ndarray:
     return theta
 
 
-def unpack(
-    plan: Layout, theta: np.ndarray
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def unpack(plan: Layout, theta: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """New arrays ``coefs`` and ``intercepts`` from ``theta``."""
     units = plan.net.layers["units"].tolist()
     coefs = [np.empty(shape, plan.dtype) for shape in pairwise(units)]
@@ -169,9 +167,7 @@ def initial_weights(
     coefs, intercepts = [], []
     for fan_in, fan_out in pairwise(units):
         bound = np.sqrt(factor / (fan_in + fan_out))
-        coefs.append(
-            random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype)
-        )
+        coefs.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
         intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
     return coefs, intercepts
 

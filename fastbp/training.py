@@ -4,7 +4,6 @@ One native call takes the steps of an epoch, or of a slice of it short enough fo
 Ctrl-C and printed progress to stay responsive. All rules are scikit-learn's.
 """
 
-import time
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,9 +12,6 @@ import numpy as np
 
 from fastbp import launch, network
 from fastbp.tables import SOLVERS, Data, Optimizer
-
-#: Seconds that one native call should take at most.
-_SLICE_SECONDS = 0.2
 
 
 class Options(Protocol):
@@ -82,7 +78,7 @@ class Schedule:
             )
 
     def stops(self, reason: str) -> bool:
-        """Whether ``reason`` ends the training; 'adaptive' first divides the rate by 5."""
+        """Whether ``reason`` ends the training; 'adaptive' lowers the rate first."""
         if self._name != "adaptive":
             ending = " Stopping."
         elif self.rate <= 1e-6:
@@ -129,7 +125,11 @@ class Trainer:
         self._updates_taken = np.zeros(1, np.int64)
         self._X = network.read_only(network.in_place(X, plan.dtype))
         self._targets = network.read_only(network.in_place(targets, plan.dtype))
-        self._slice = 1  # batches of the next native call
+        # a step is three products: forward, backward, and one for the weights
+        self._flops = 2 * plan.multiplications * self._batch_size
+        self._pace = launch.Pace(
+            self._workers, launch.serial_seconds(3 * self._flops, plan.dtype)
+        )
 
     def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The present ``coefs_`` and ``intercepts_``, as new arrays."""
@@ -157,13 +157,11 @@ class Trainer:
         n_batches = -(-self._n // self._batch_size)
         losses = np.zeros(n_batches)
         data = Data(self._X, self._targets, network.read_only(order))
-        # per step: two products forward and backward, one for the weights
-        flops = 2 * self.plan.multiplications * self._batch_size
         first = 0
         while first < n_batches:
-            last = min(first + self._slice, n_batches)
-            started = time.perf_counter()
-            launch.run(
+            threads, steps = self._pace.next()
+            last = min(first + steps, n_batches)
+            seconds = launch.run(
                 "train_steps",
                 (
                     self.plan.net,
@@ -177,11 +175,10 @@ class Trainer:
                     self._updates_taken,
                 ),
                 self.plan.dtype,
-                self._workers,
-                flops,
+                threads,
+                self._flops,
             )
-            per_batch = (time.perf_counter() - started) / (last - first)
-            self._slice = max(1, int(_SLICE_SECONDS / per_batch))
+            self._pace.record(seconds / (last - first))
             first = last
         rows = np.full(n_batches, float(self._batch_size))
         rows[-1] = self._n - (n_batches - 1) * self._batch_size

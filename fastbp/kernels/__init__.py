@@ -88,9 +88,7 @@ def _check_shape(name, array, shape, because):
 
 def _activation_number(activation):
     if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"activation must be one of {ACTIVATIONS}, got {activation!r}."
-        )
+        raise ValueError(f"activation must be one of {ACTIVATIONS}, got {activation!r}.")
     return ACTIVATIONS.index(activation)
 
 
@@ -382,9 +380,7 @@ def _overload_softmax_cross_entropy(logits, y):
         loss, delta = np.zeros(1), np.empty_like(logits)
         targets = y.astype(logits.dtype)
         flat = logits.reshape(-1)
-        _loss_and_delta(
-            loss, delta.reshape(-1), flat, targets, SOFTMAX, logits.shape, 1
-        )
+        _loss_and_delta(loss, delta.reshape(-1), flat, targets, SOFTMAX, logits.shape, 1)
         return loss[0], delta
 
     return implementation
@@ -402,9 +398,7 @@ def _overload_of_loss(function, kind):
                 raise ValueError("outputs and targets must have the same shape")
             loss, delta = np.zeros(1), np.empty_like(logits)
             flat, targets = logits.reshape(-1), Y.reshape(-1)
-            _loss_and_delta(
-                loss, delta.reshape(-1), flat, targets, kind, logits.shape, 1
-            )
+            _loss_and_delta(loss, delta.reshape(-1), flat, targets, kind, logits.shape, 1)
             return loss[0], delta
 
         return implementation
@@ -528,9 +522,7 @@ def _overload_adam_update(
     beta_2=0.999,
     epsilon=1e-8,
 ):
-    _require_arrays(
-        "adam_update", (theta, None), (m, None), (v, None), (gradient, None)
-    )
+    _require_arrays("adam_update", (theta, None), (m, None), (v, None), (gradient, None))
 
     def implementation(
         theta,

@@ -258,9 +258,7 @@ def train_strip(net, layer, first, columns, parameters, X, work, batch, at, step
     """
     pitch = panel_width(work.strips)
     A, capacity = work.activations, work.capacity
-    _pack_inputs(
-        net, layer, first, X, work.offsets, A, capacity, batch, work.strips, at
-    )
+    _pack_inputs(net, layer, first, X, work.offsets, A, capacity, batch, work.strips, at)
     squares = 0.0
     for start in range(columns[0], columns[1], pitch):
         squares += _train_panel(

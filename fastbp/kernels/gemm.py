@@ -36,8 +36,7 @@ def evenly(typingctx, first, stride):
 
     def codegen(context, builder, sig, args):
         rows = [
-            builder.add(args[0], builder.mul(args[1], _INT(r)))
-            for r in range(TILE_ROWS)
+            builder.add(args[0], builder.mul(args[1], _INT(r))) for r in range(TILE_ROWS)
         ]
         return context.make_tuple(builder, sig.return_type, rows)
 
@@ -125,9 +124,7 @@ def product(typingctx, tile, left, rows, walk, right, first, pitch, n):
             simd.emit_pointer(context, builder, sig.args[1], left_v, row)
             for row in cgutils.unpack_tuple(builder, rows_v)
         ]
-        right_pointer = simd.emit_pointer(
-            context, builder, sig.args[4], right_v, first_v
-        )
+        right_pointer = simd.emit_pointer(context, builder, sig.args[4], right_v, first_v)
 
         def phis(values, origin):
             nodes = [builder.phi(value.type) for value in values]

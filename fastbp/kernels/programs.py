@@ -54,9 +54,7 @@ def _work_on_rows(net, theta, data, work, start, batch, workers):
             break
         end = min(begin + block, padded)
         for b in range(begin, end):  # rows of padding repeat the last one
-            work.offsets[b] = (
-                data.order[start + min(b, batch - 1)] * net.layers[0].units
-            )
+            work.offsets[b] = data.order[start + min(b, batch - 1)] * net.layers[0].units
         for layer in range(net.depth):
             dense_forward_block(
                 net,
