@@ -222,7 +222,8 @@ def _stamp() -> str:
     from fastbp.kernels import simd
 
     digest = hashlib.sha256()
-    for path in sorted(Path(simd.__file__).parent.glob("*.py")):
+    kernels = Path(simd.__file__).parent
+    for path in sorted([*kernels.glob("*.py"), kernels.parent / "tables.py"]):
         digest.update(path.read_bytes())
     config = numba.config
     switches = (config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE)

@@ -98,7 +98,9 @@ class Step(NamedTuple):
     alpha: float  # L2 penalty, before the division by S
     rate: float  # Adam: learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t)
     beta_1: float
+    new_1: float  # 1 - beta_1, rounded once
     beta_2: float
-    epsilon: float
+    new_2: float
+    epsilon: float  # positive: 0 / (0 + epsilon) must be 0
     momentum: float
     nesterov: bool

@@ -193,8 +193,7 @@ class Trainer:
             alpha=float(options.alpha),
             beta_1=float(options.beta_1),
             beta_2=float(options.beta_2),
-            # 0 / (0 + epsilon) must stay 0 where float32 rounds epsilon to 0
-            epsilon=max(float(options.epsilon), float(np.finfo(self.plan.dtype).tiny)),
+            epsilon=float(options.epsilon),
             momentum=float(options.momentum),
             nesterov=bool(options.nesterovs_momentum),
         )

@@ -433,9 +433,9 @@ def _run_update(state, gradient, kind, rate, decays, nesterov):
         if not (array.flags.c_contiguous and array.flags.writeable):
             raise ValueError(f"{name} must be C-contiguous and writeable.")
         _check_shape(name, array, gradient.shape, "the gradient has that shape")
-    theta, *moments = (array.reshape(-1) for array in state.values())
-    moments = (moments * 2)[:2]  # SGD has one; the kernel does not touch the second
-    args = (theta, *moments, _flat(gradient), kind, rate, decays, nesterov)
+    theta, m, *v = (array.reshape(-1) for array in state.values())
+    v = v[0] if v else np.empty(0, theta.dtype)  # SGD has no second moment
+    args = (theta, m, v, _flat(gradient), kind, rate, decays, nesterov)
     flops = 16.0 * theta.size
     launch.run("update_all", args, gradient.dtype, launch.thread_limit(), flops)
 
@@ -460,8 +460,8 @@ def adam_update(
     Parameters
     ----------
     theta, m, v : ndarray
-        Parameters and moments, of one shape; they are overwritten. Moments below 1e-30
-        and 1e-36 become zero.
+        Parameters and moments, of one shape; they are overwritten. A moment so small that
+        it would become denormal becomes zero.
     gradient : ndarray of the same shape
     t : int
         Number of this step, from 1.
@@ -566,11 +566,10 @@ def _overload_sgd_update(
     ):
         if velocity.shape != theta.shape or gradient.shape != theta.shape:
             raise ValueError("sgd_update takes arrays of one shape")
-        flat = velocity.reshape(-1)
         _update_all(
             theta.reshape(-1),
-            flat,
-            flat,
+            velocity.reshape(-1),
+            np.empty(0, theta.dtype),
             gradient.reshape(-1),
             SGD,
             learning_rate,

@@ -2,8 +2,8 @@
 
 Accuracy  maximum relative error over the range, in units of the dtype's eps:
           exp 1, log 1, tanh 2, logistic 2, float32 and float64 alike.
-          NaN stays NaN. Beyond its range exp saturates at the largest and smallest
-          value below; it never gives 0 or infinity.
+          NaN stays NaN. Beyond its range exp saturates, at 2.4e38 and 1.2e-38 in
+          float32; it never gives 0, a denormal number or infinity.
 Method    exp(x) = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2. Adding MAGIC
           rounds x / ln 2 to a whole number in the low bits of the sum, from where a
           shift moves it into an exponent. log(x) = e ln 2 + 2 atanh((f-1)/(f+1)).
@@ -19,6 +19,7 @@ from numba.extending import overload
 from fastbp.kernels.simd import (
     constant,
     copysign,
+    flush,
     fma,
     kernel,
     lanes_of,
@@ -115,9 +116,21 @@ def _overload_vlog(x):
         # 2 atanh(s) = 2 s + 2 s s^2 (...), with 2 s = (f - 1) - s (f - 1) exactly
         tail = s * (polynomial(s2, atanh) * (s2 + s2) - (f - one))
         small = fma(e, constant(x, ln2_low), tail)
-        return fma(e, constant(x, ln2_high), (f - one) + small)
+        result = fma(e, constant(x, ln2_high), (f - one) + small)
+        return select(x == x, result, x)  # split_exponent reads NaN as a number
 
     return implementation
+
+
+def _lowest(x):
+    """The argument below which exp saturates, in every lane."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(_lowest, jit_options={"error_model": "numpy"})
+def _overload_lowest(x):
+    lowest = _CONSTANTS[x.dtype].lowest
+    return lambda x: constant(x, lowest)
 
 
 @part
@@ -138,8 +151,9 @@ def vtanh(x):
 
 @part
 def vlogistic(x):
-    """1 / (1 + e^-x)"""
-    one = constant(x, 1.0)
+    """1 / (1 + e^-x), never below the smallest normal number"""
+    one, least = constant(x, 1.0), _lowest(x)
+    x = select(x < least, least, x)
     return one / (one + vexp(constant(x, 0.0) - x))
 
 
@@ -147,8 +161,8 @@ def vlogistic(x):
 def activate(kind, Z, first, pitch, width, rows):
     """Z[first + r * pitch + c] = f(...) for r < rows, c < width, in place.
 
-    Identity leaves it alone, and so does relu: that is applied where a tile is stored
-    (``gemm.tile_store``).
+    Values of logistic that mean nothing become 0. Identity leaves Z alone, and so does
+    relu: that is applied where a tile is stored (``gemm.tile_store``).
     """
     lanes = lanes_of(Z)
     if kind == TANH:
@@ -158,21 +172,20 @@ def activate(kind, Z, first, pitch, width, rows):
     elif kind == LOGISTIC:
         for r in range(first, first + rows * pitch, pitch):
             for i in range(r, r + width, lanes):
-                vstore(Z, i, vlogistic(vload(Z, i)))
+                vstore(Z, i, flush(vlogistic(vload(Z, i))))
 
 
 @part
-def _derivative(kind, a):
-    """f'(z), written with a = f(z)."""
+def _times_derivative(kind, d, a):
+    """d * f'(z), written with a = f(z)."""
     one, zero = constant(a, 1.0), constant(a, 0.0)
-    slope = one
     if kind == RELU:
-        slope = select(a == zero, zero, one)
+        d = select(a == zero, zero, d)
     elif kind == TANH:
-        slope = one - a * a
-    elif kind == LOGISTIC:
-        slope = a * (one - a)
-    return slope
+        d = flush(d * (one - a * a))
+    else:
+        d = flush(d * a * (one - a))
+    return d
 
 
 @kernel
@@ -185,4 +198,4 @@ def apply_derivative(kind, D, A, first, pitch, width, rows):
     if kind != IDENTITY:
         for r in range(first, first + rows * pitch, pitch):
             for i in range(r, r + width, lanes):
-                vstore(D, i, vload(D, i) * _derivative(kind, vload(A, i)))
+                vstore(D, i, _times_derivative(kind, vload(D, i), vload(A, i)))

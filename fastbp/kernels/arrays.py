@@ -15,15 +15,15 @@ from numba import prange
 from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import TILE_ROWS, listed, multiply_tile, panel_width
 from fastbp.kernels.losses import finish_losses, loss_row, predict_row
-from fastbp.kernels.simd import kernel, lanes_of, part
-from fastbp.kernels.updates import update
+from fastbp.kernels.simd import kernel, lanes_of
+from fastbp.kernels.updates import make_step, update
 from fastbp.tables import (
+    ADAM,
     LAYER,
     RELU,
     SQUARED_ERROR,
     Network,
     OutputRows,
-    Step,
 )
 
 #: Elements of an update, and rows of a product, that one task takes.
@@ -171,45 +171,35 @@ def loss_and_delta(loss, delta, Z, targets, kind, size, workers):
 # ---------------------------------------------------------------- updates
 
 
-@part
-def _update_run(theta, m, v, gradient, first, count, step, buffer):
-    """``update`` on a run that need not be whole registers, through a buffer."""
-    for i in range(count):
-        buffer[0, i], buffer[1, i] = theta[first + i], m[first + i]
-        buffer[2, i], buffer[3, i] = v[first + i], gradient[first + i]
-    whole = -(-count // lanes_of(theta)) * lanes_of(theta)
-    t, a, b, g = buffer[0], buffer[1], buffer[2], buffer[3]
-    update(t, a, b, 0, whole, g, 0, step.alpha, step)
-    for i in range(count):
-        theta[first + i], m[first + i], v[first + i] = t[i], a[i], b[i]
-
-
 @kernel
 def _update_task(theta, m, v, gradient, task, step, buffer):
+    """One run of the vectors; a rest of less than a register goes through a buffer."""
     lanes = lanes_of(theta)
     first = task * _RUN
     count = min(_RUN, theta.size - first)
     whole = count // lanes * lanes
     update(theta, m, v, first, whole, gradient, first, step.alpha, step)
     if whole < count:
-        _update_run(theta, m, v, gradient, first + whole, count - whole, step, buffer)
+        first += whole
+        count -= whole
+        t, a, b, g = buffer[0], buffer[1], buffer[2], buffer[3]
+        for i in range(count):
+            t[i], a[i], g[i] = theta[first + i], m[first + i], gradient[first + i]
+            if step.kind == ADAM:
+                b[i] = v[first + i]
+        update(t, a, b, 0, lanes, g, 0, step.alpha, step)
+        for i in range(count):
+            theta[first + i], m[first + i] = t[i], a[i]
+            if step.kind == ADAM:
+                v[first + i] = b[i]
 
 
 def update_all(theta, m, v, gradient, kind, rate, decays, nesterov, workers):
-    """One optimizer step on flat vectors, in place; ``decays`` are beta_1, beta_2,
-    epsilon and momentum."""
-    s = theta.dtype.type
+    """One optimizer step on flat vectors, in place; SGD does not touch v.
+
+    ``decays`` are beta_1, beta_2, epsilon and momentum.
+    """
     buffer = np.ones((4, lanes_of(theta)), theta.dtype)
     for task in prange(-(-theta.size // _RUN)):
-        step = Step(
-            kind,
-            s(1.0),
-            s(0.0),
-            s(rate),
-            s(decays[0]),
-            s(decays[1]),
-            s(decays[2]),
-            s(decays[3]),
-            nesterov,
-        )
+        step = make_step(theta, kind, 1.0, 0.0, rate, decays, nesterov)
         _update_task(theta, m, v, gradient, task, step, buffer)

@@ -15,35 +15,25 @@ An activation and its loss live here together: their joint delta is P - Y only a
 """
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from fastbp.kernels.activations import vexp, vlog, vlogistic
 from fastbp.kernels.gemm import panel_width
 from fastbp.kernels.simd import (
     constant,
     first_lanes,
+    flush,
     lane_max,
     lane_sum,
     lanes_of,
+    machine_epsilon,
     part,
     select,
+    smallest_normal,
     splat,
     vload,
     vstore,
 )
 from fastbp.tables import LOG_LOSS, SOFTMAX, SQUARED_ERROR
-
-
-def machine_epsilon(array):
-    """eps of the array's dtype."""
-    raise NotImplementedError("only inside kernels")
-
-
-@overload(machine_epsilon)
-def _overload_machine_epsilon(array):
-    eps = {t: np.finfo(str(t)).eps for t in (types.float32, types.float64)}[array.dtype]
-    return lambda array: eps
 
 
 @part
@@ -76,9 +66,12 @@ def predict_row(kind, net, Z, origin, capacity, b):
             vstore(Z, at, e)
             total = total + e
         total = splat(lane_sum(total))
+        least = constant(zero, smallest_normal(Z))
         for o in range(0, outputs.units, lanes):
             at = row + o // pitch * pitch * capacity + o % pitch
-            vstore(Z, at, vload(Z, at) / total)
+            p = vload(Z, at) / total
+            p = select(p < least, least, p)  # denormal numbers are slow
+            vstore(Z, at, select(first_lanes(zero, outputs.units - o), p, zero))
     elif kind == LOG_LOSS:
         for o in range(0, outputs.units, lanes):
             at = row + o // pitch * pitch * capacity + o % pitch
@@ -97,7 +90,7 @@ def loss_row(kind, net, work, targets, row, b):
     if kind == SOFTMAX:
         for o in range(0, outputs.units, lanes):
             at = first + o // pitch * pitch * capacity + o % pitch
-            vstore(D, at, vload(P, at))
+            vstore(D, at, flush(vload(P, at)))
         label = np.int64(targets[row])
         at = first + label // pitch * pitch * capacity + label % pitch
         work.row_loss[b] = P[at]
@@ -113,7 +106,7 @@ def loss_row(kind, net, work, targets, row, b):
                 D[at + i] = targets[row * outputs.units + o + i]
             mask = first_lanes(zero, real)
             y, p = vload(D, at), vload(P, at)
-            d = select(mask, p - y, zero)
+            d = select(mask, flush(p - y), zero)
             vstore(D, at, d)
             if kind == LOG_LOSS:
                 p = _clip(p, eps)

@@ -27,7 +27,7 @@ from fastbp.kernels.dense import (
 from fastbp.kernels.gemm import TILE_ROWS, panel_width
 from fastbp.kernels.losses import finish_losses, loss_row, predict_row
 from fastbp.kernels.simd import kernel, part, take_next
-from fastbp.tables import Step
+from fastbp.kernels.updates import make_step
 
 #: Rows that pass through the whole network together: their activations stay in the
 #: second-level cache while each panel of weights is used for several tiles.
@@ -103,21 +103,12 @@ def _work_on_strips(net, parameters, data, work, optimizer, t, batch):
 @part
 def _step(optimizer, t, batch, theta):
     """The scalars of the t-th update (t = 1, 2, ...), in theta's dtype."""
-    scalar = theta.dtype.type
     rate = optimizer.learning_rate
     if optimizer.corrects_bias:
         rate *= math.sqrt(1.0 - optimizer.beta_2**t) / (1.0 - optimizer.beta_1**t)
-    return Step(
-        optimizer.kind,
-        scalar(1.0 / batch),
-        scalar(optimizer.alpha),
-        scalar(rate),
-        scalar(optimizer.beta_1),
-        scalar(optimizer.beta_2),
-        scalar(optimizer.epsilon),
-        scalar(optimizer.momentum),
-        optimizer.nesterov,
-    )
+    decays = (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.momentum)
+    kind, nesterov = optimizer.kind, optimizer.nesterov
+    return make_step(theta, kind, 1.0 / batch, optimizer.alpha, rate, decays, nesterov)
 
 
 @part

@@ -156,6 +156,27 @@ def lanes_of(typingctx, array):
     return types.intp(array), codegen
 
 
+def _dtype_constant(array, field):
+    value = getattr(np.finfo(str(array.dtype)), field)
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.float64, float(value))
+
+    return types.float64(array), codegen
+
+
+@intrinsic
+def machine_epsilon(typingctx, array):
+    """Spacing of the dtype's numbers at 1, a constant."""
+    return _dtype_constant(array, "eps")
+
+
+@intrinsic
+def smallest_normal(typingctx, array):
+    """The dtype's smallest number that is not denormal, a constant."""
+    return _dtype_constant(array, "tiny")
+
+
 @intrinsic
 def vload(typingctx, array, offset):
     """array[offset : offset + lanes] as a Vector."""
@@ -218,6 +239,27 @@ def vsqrt(typingctx, a):
 def vabs(typingctx, a):
     """Absolute value."""
     return a(a), lambda context, builder, sig, args: _call(builder, "fabs", *args)
+
+
+@intrinsic
+def flush(typingctx, a):
+    """A with magnitudes below 1e-25 (float32) or 1e-280 (float64) replaced by 0.
+
+    They mean nothing beside numbers of any size, but their products are denormal, and
+    an operation on a denormal number takes a hundred cycles.
+    """
+
+    def codegen(context, builder, sig, args):
+        vector = args[0].type
+        least = 1e-25 if a.dtype == types.float32 else 1e-280
+        small = builder.fcmp_ordered(
+            "<",
+            _call(builder, "fabs", args[0]),
+            emit_splat(builder, ir.Constant(vector.element, least), vector),
+        )
+        return builder.select(small, ir.Constant(vector, None), args[0])
+
+    return a(a), codegen
 
 
 @intrinsic

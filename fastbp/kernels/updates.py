@@ -8,18 +8,40 @@ Kinds    ADAM uses m and v; SGD keeps its velocity in m; GRADIENT writes the gra
 
 from fastbp.kernels.simd import (
     constant,
+    flush,
     fma,
     kernel,
     lane_sum,
     lanes_of,
+    part,
     select,
+    smallest_normal,
     splat,
-    vabs,
     vload,
     vsqrt,
     vstore,
 )
-from fastbp.tables import ADAM, SGD
+from fastbp.tables import ADAM, SGD, Step
+
+
+@part
+def make_step(theta, kind, scale, alpha, rate, decays, nesterov):
+    """A ``Step`` in theta's dtype; ``decays`` are beta_1, beta_2, epsilon, momentum."""
+    scalar = theta.dtype.type
+    beta_1, beta_2, epsilon, momentum = decays
+    return Step(
+        kind,
+        scalar(scale),
+        scalar(alpha),
+        scalar(rate),
+        scalar(beta_1),
+        scalar(1.0 - beta_1),
+        scalar(beta_2),
+        scalar(1.0 - beta_2),
+        scalar(max(epsilon, smallest_normal(theta))),
+        scalar(momentum),
+        nesterov,
+    )
 
 
 @kernel
@@ -39,19 +61,19 @@ def update(theta, m, v, first, count, gradient, at, alpha, step):
     zero = constant(scale, 0.0)
     squares = zero
     if step.kind == ADAM:
-        one = constant(scale, 1.0)
+        new_1, new_2 = splat(step.new_1), splat(step.new_2)
         beta_1, beta_2 = splat(step.beta_1), splat(step.beta_2)
         rate, epsilon = splat(step.rate), splat(step.epsilon)
-        # moments of a unit that has died decay into denormals, which are slow
-        m_least, v_least = constant(scale, 1e-30), constant(scale, 1e-36)
+        # the second moment of a unit that has died must not decay into denormals
+        least = constant(scale, 1e-36)
         for i in range(0, count, lanes):
             w = vload(theta, first + i)
             squares = fma(w, w, squares)
             g = fma(decay, w, vload(gradient, at + i)) * scale
-            mean = fma(beta_1, vload(m, first + i), (one - beta_1) * g)
-            square = fma(beta_2, vload(v, first + i), (one - beta_2) * g * g)
-            mean = select(vabs(mean) < m_least, zero, mean)
-            square = select(square < v_least, zero, square)
+            mean = fma(beta_1, vload(m, first + i), new_1 * g)
+            square = fma(beta_2, vload(v, first + i), new_2 * g * g)
+            mean = select(square < least, zero, flush(mean))
+            square = select(square < least, zero, square)
             vstore(m, first + i, mean)
             vstore(v, first + i, square)
             vstore(theta, first + i, w - rate * mean / (vsqrt(square) + epsilon))
@@ -61,7 +83,7 @@ def update(theta, m, v, first, count, gradient, at, alpha, step):
             w = vload(theta, first + i)
             squares = fma(w, w, squares)
             change = rate * (fma(decay, w, vload(gradient, at + i)) * scale)
-            velocity = fma(momentum, vload(m, first + i), zero - change)
+            velocity = flush(fma(momentum, vload(m, first + i), zero - change))
             vstore(m, first + i, velocity)
             if step.nesterov:
                 velocity = fma(momentum, velocity, zero - change)

@@ -1,0 +1,662 @@
+"""Training steps and predictions against the NumPy reference, for all sizes and kinds.
+
+The kind GRADIENT leaves the gradient of a batch in m and changes nothing, so that one
+step shows loss and gradients of the whole chain: forward, output, backward.
+"""
+
+import functools
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fastbp import launch, network
+from fastbp.kernels.programs import BLOCK_ROWS
+from fastbp.tables import ADAM, GRADIENT, SGD, Data, Optimizer
+from tests import reference
+
+DTYPES = [np.float32, np.float64]
+ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
+OUTPUTS = ["softmax", "logistic", "identity"]
+#: Standard deviations of the rounding errors that a result may be away from the truth.
+SIGMAS = 5
+
+
+def optimizer(kind, alpha=0.0, **changes):
+    numbers = {
+        "learning_rate": 0.01,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "momentum": 0.9,
+        "nesterov": True,
+    } | changes
+    return Optimizer(kind=kind, corrects_bias=kind == ADAM, alpha=alpha, **numbers)
+
+
+class Case(NamedTuple):
+    """A network and its data, in one dtype."""
+
+    plan: network.Layout
+    coefs: list
+    intercepts: list
+    activation: str
+    out_activation: str
+    X: np.ndarray  # (n, inputs)
+    targets: np.ndarray  # as the kernels take them
+    Y: np.ndarray  # (n, outputs) in float64, as the reference takes them
+    order: np.ndarray  # rows of the batches
+
+
+def make_case(dtype, units, rows, activation, out_activation, seed=0, spare=5):
+    """Random weights and data; the batch is drawn out of ``spare`` more rows of X."""
+    rng = np.random.default_rng(seed)
+    dtype = np.dtype(dtype)
+    n, outputs = rows + spare, units[-1]
+    coefs = [
+        (rng.standard_normal((i, o)) * np.sqrt(1.5 / i)).astype(dtype)
+        for i, o in pairwise(units)
+    ]
+    intercepts = [(0.5 * rng.standard_normal(o)).astype(dtype) for o in units[1:]]
+    if out_activation == "softmax":
+        labels = rng.integers(0, outputs, n)
+        targets, Y = labels.astype(dtype), np.eye(outputs)[labels]
+    elif out_activation == "logistic":
+        Y = rng.integers(0, 2, (n, outputs)).astype(float)
+        targets = Y.astype(dtype)
+    else:
+        targets = rng.standard_normal((n, outputs)).astype(dtype)
+        Y = targets.astype(float)
+    return Case(
+        network.layout(tuple(units), activation, out_activation, dtype),
+        coefs,
+        intercepts,
+        activation,
+        out_activation,
+        rng.standard_normal((n, units[0])).astype(dtype),
+        targets,
+        Y,
+        rng.permutation(n)[:rows],
+    )
+
+
+class Trained(NamedTuple):
+    parameters: tuple  # theta, m, v
+    losses: np.ndarray
+    taken: int
+    work: object
+
+
+def train(case, opt, batch_size=None, epochs=1, forced=None, coefs=None):
+    """Steps over all batches of the order; ``forced``: (parallel, workers)."""
+    plan, coefs = case.plan, case.coefs if coefs is None else coefs
+    batch_size = batch_size or len(case.order)
+    n_batches = -(-len(case.order) // batch_size)
+    parallel, workers = forced or (False, 1)
+    parameters = (
+        network.pack(plan, coefs, case.intercepts),
+        network.aligned_zeros(plan.n_parameters, plan.dtype),
+        network.aligned_zeros(plan.n_parameters, plan.dtype),
+    )
+    work = network.training_workspace(plan, batch_size, workers, coefs)
+    losses, taken = np.zeros((epochs, n_batches)), np.zeros(1, np.int64)
+    data = Data(
+        network.read_only(case.X.view()),
+        network.read_only(case.targets.view()),
+        network.read_only(case.order.view()),
+    )
+    for epoch in range(epochs):
+        args = (
+            *(plan.net, parameters, work, data, opt),
+            *((0, n_batches), batch_size, losses[epoch], taken),
+        )
+        if forced:
+            call_directly("train_steps", args, plan.dtype, parallel, workers)
+        else:
+            launch.run("train_steps", args, plan.dtype, 1, 0.0)
+    return Trained(parameters, losses, int(taken[0]), work)
+
+
+def call_directly(name, args, dtype, parallel, workers):
+    """A program of our choice, where ``launch.run`` would choose for itself.
+
+    Workers are iterations of a parallel loop: there may be more than threads.
+    """
+    program = launch._program(name, dtype.str, parallel)
+    launch._ready(program, (*args, workers))(*args, workers)
+
+
+def float64(arrays):
+    return [array.astype(np.float64) for array in arrays]
+
+
+def dot(a, b):
+    """Standard deviation of a product of matrices whose left factor has errors a."""
+    return np.sqrt((a * a) @ (b * b))
+
+
+def output_errors(case, P, z_error, unit):
+    """Errors of the prediction and of the loss of each row."""
+    Y, outputs = case.Y[case.order], P.shape[1]
+    if case.out_activation == "identity":
+        d = np.abs(P - Y)
+        losses = d * z_error + (outputs + 4) * unit * d * d / 2
+        return z_error, losses.mean(axis=1)
+    if case.out_activation == "logistic":
+        p_error = z_error * P * (1 - P) + 4 * unit * P
+        likelihood = np.where(Y > 0.5, P, 1 - P)
+    else:
+        # e^(z - peak) / total: the errors of two z, of exp and of a sum over outputs
+        spread = 2 * z_error.max(axis=1, keepdims=True) + (outputs + 8) * unit
+        p_error = P * spread
+        likelihood = np.where(Y > 0.5, P, 1)
+    # -log p has the relative error of p, which is limited to eps = 2 units from below
+    likelihood = np.maximum(likelihood, 2 * unit)
+    losses = (p_error + unit) / likelihood
+    losses += (outputs + 4) * unit * np.abs(np.log(likelihood))
+    if case.out_activation == "softmax":
+        losses = losses * Y
+    return p_error, losses.sum(axis=1)
+
+
+def expected_errors(case, alpha):
+    """Rounding errors to be expected of (prediction, loss, gradients).
+
+    Roundings are taken for independent: a sum of n products errs by about sqrt(n)
+    units, a unit being eps / 2, of the sum of their absolute values (Higham and Mary,
+    2019), and errors of its factors add up as their squares.
+    """
+    unit = np.finfo(case.plan.dtype).eps / 2
+    coefs, intercepts = float64(case.coefs), float64(case.intercepts)
+    sizes = [np.abs(W) for W in coefs]
+    X = case.X[case.order].astype(np.float64)
+    layers = reference.forward(coefs, intercepts, X, case.activation, case.out_activation)
+    errors, z_errors = [np.zeros_like(X)], []
+    for A, W, b in zip(layers, sizes, intercepts, strict=False):
+        terms = np.abs(A) @ W + np.abs(b)
+        z_errors.append(dot(errors[-1], W) + np.sqrt(len(W) + 1) * unit * terms)
+        # no activation is steeper than 1; each has an error of its own of 2 eps
+        f = layers[len(z_errors)]
+        errors.append(z_errors[-1] + 4 * unit * np.abs(f))
+    P = layers[-1]
+    errors[-1], row_loss = output_errors(case, P, z_errors[-1], unit)
+
+    delta = P - case.Y[case.order]
+    d_error = errors[-1] + unit * np.abs(delta)
+    n = len(X)
+    d_coefs, d_intercepts = [], []
+    for depth in reversed(range(len(coefs))):
+        A, W, size = np.abs(layers[depth]), sizes[depth], np.abs(delta)
+        summed = dot(errors[depth].T, size) + dot(d_error.T, A).T
+        summed += (np.sqrt(n) + 4) * unit * (A.T @ size + alpha * W)
+        d_coefs.insert(0, summed / n)
+        summed = np.sqrt((d_error**2).sum(axis=0))
+        d_intercepts.insert(0, (summed + (np.sqrt(n) + 2) * unit * size.sum(0)) / n)
+        if depth > 0:
+            slope = reference.DERIVATIVES[case.activation](layers[depth])
+            slope_error = 2 * errors[depth] + 2 * unit
+            if case.activation == "identity":
+                slope_error = 0.0
+            elif case.activation == "relu":  # the other side of the kink
+                z = layers[depth - 1] @ coefs[depth - 1] + intercepts[depth - 1]
+                slope_error = (np.abs(z) <= 5 * z_errors[depth - 1]).astype(float)
+            back = np.abs(delta @ coefs[depth].T)
+            summed = dot(d_error, W.T) + np.sqrt(W.shape[1]) * unit * (size @ W.T)
+            d_error = (summed + 2 * unit * back) * slope + back * slope_error
+            delta = (delta @ coefs[depth].T) * slope
+    # squares are summed in the dtype tile by tile, the tiles in float64
+    tile = launch.tile_shape(case.plan.dtype)
+    terms = tile.rows * tile.vectors + tile.lanes
+    loss = row_loss.mean() + terms * unit * reference.penalty(coefs, alpha, n)
+    return errors[-1], loss, d_coefs, d_intercepts
+
+
+def check_gradients(case, alpha=0.0, forced=None):
+    """Loss and gradients of one batch are those of the reference."""
+    before = case.X.copy()
+    result = train(case, optimizer(GRADIENT, alpha), forced=forced)
+    coefs, intercepts = network.unpack(case.plan, result.parameters[1])
+    loss, d_coefs, d_intercepts = reference.loss_and_gradients(
+        float64(case.coefs),
+        float64(case.intercepts),
+        case.X[case.order].astype(np.float64),
+        case.Y[case.order],
+        case.activation,
+        case.out_activation,
+        alpha,
+        eps=np.finfo(case.plan.dtype).eps,
+    )
+    _, loss_error, coefs_error, intercepts_error = expected_errors(case, alpha)
+    errors = coefs_error + intercepts_error
+    shapes = [W.shape for W in case.coefs]
+    told = f"{shapes}, {len(case.order)} rows, {case.activation}, {case.out_activation}"
+    found, wanted = coefs + intercepts, d_coefs + d_intercepts
+    for got, want, error in zip(found, wanted, errors, strict=True):
+        assert got.shape == want.shape, told
+        assert (np.abs(got - want) <= SIGMAS * error).all(), told
+    # the last sum runs in float64, in either order
+    loss_error += len(case.order) * np.finfo(np.float64).eps * loss
+    assert abs(result.losses[0, 0] - loss) <= SIGMAS * loss_error, told
+    np.testing.assert_array_equal(case.X, before)
+    np.testing.assert_array_equal(
+        result.parameters[0], network.pack(case.plan, case.coefs, case.intercepts)
+    )
+    assert not result.parameters[2].any(), told
+
+
+def largest(dtype):
+    """Twice the tile plus one: (inputs, units of a layer, rows)."""
+    tile = launch.tile_shape(np.dtype(dtype))
+    strip = max(tile.lanes, tile.rows)
+    return 2 * strip + 1, 2 * tile.lanes * tile.vectors + 1, 2 * strip + 1
+
+
+def kinds():
+    """Activations and outputs in turn."""
+    while True:
+        for out in OUTPUTS:
+            for activation in ACTIVATIONS:
+                yield activation, out
+
+
+# ------------------------------------------------------------- gradients, every size
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_for_every_number_of_inputs(dtype):
+    for inputs, kind in zip(range(1, largest(dtype)[0] + 1), kinds(), strict=False):
+        check_gradients(make_case(dtype, (inputs, 3, 2), 5, *kind), 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_for_every_number_of_outputs(dtype):
+    for outputs in range(1, largest(dtype)[1] + 1):
+        for out in OUTPUTS:
+            check_gradients(make_case(dtype, (3, outputs), 5, "relu", out), 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_for_every_number_of_hidden_units(dtype):
+    sizes = range(1, largest(dtype)[1] + 1)
+    for hidden, kind in zip(sizes, kinds(), strict=False):
+        check_gradients(make_case(dtype, (4, hidden, 3), 6, *kind), 0.1)
+        check_gradients(make_case(dtype, (4, 5, hidden, 3), 6, *kind))
+        check_gradients(make_case(dtype, (4, hidden, 5, 3), 6, *kind))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_for_every_batch_size(dtype):
+    around_blocks = range(BLOCK_ROWS - 1, BLOCK_ROWS + 2)
+    sizes = [*range(1, largest(dtype)[2] + 1), *around_blocks, 2 * BLOCK_ROWS + 1, 200]
+    for rows, kind in zip(sizes, kinds(), strict=False):
+        check_gradients(make_case(dtype, (5, 4, 3), rows, *kind), 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden_layers", range(4))
+def test_gradients_of_networks_drawn_at_random(dtype, hidden_layers):
+    inputs, units, rows = largest(dtype)
+    rng = np.random.default_rng(hidden_layers)
+    for seed, kind in zip(range(24), kinds(), strict=False):
+        hidden = rng.integers(1, units + 1, hidden_layers).tolist()
+        shape = (int(rng.integers(1, inputs + 1)), *hidden, int(rng.integers(1, 12)))
+        case = make_case(dtype, shape, int(rng.integers(1, rows + 1)), *kind, seed)
+        check_gradients(case, alpha=0.0 if seed % 2 else 3.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_gradients_of_layers_of_several_panels(dtype, activation, out_activation):
+    case = make_case(dtype, (60, 100, 150, 70), 61, activation, out_activation)
+    check_gradients(case, 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_deltas_larger_than_one_group_of_panels(dtype):
+    # panels whose deltas exceed the cache are dealt out in groups
+    case = make_case(dtype, (3, 150, 200, 4), 3000, "tanh", "softmax")
+    check_gradients(case, 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_short_last_batch_counts_its_own_rows(dtype, out_activation):
+    case = make_case(dtype, (5, 9, 3), 3 * 16 + 5, "tanh", out_activation)
+    result = train(case, optimizer(GRADIENT, 0.1), batch_size=16)
+    assert result.losses.shape == (1, 4)
+    for i in range(4):
+        batch = case._replace(order=case.order[16 * i : 16 * (i + 1)])
+        alone = train(batch, optimizer(GRADIENT, 0.1))
+        assert result.losses[0, i] == alone.losses[0, 0]
+        if i == 3:
+            np.testing.assert_array_equal(result.parameters[1], alone.parameters[1])
+
+
+# ------------------------------------------------------------- finite differences
+
+PROBLEMS = {
+    "regression": (1, "identity"),
+    "binary": (1, "logistic"),
+    "multiclass": (4, "softmax"),
+    "multilabel": (3, "logistic"),
+}
+
+
+@functools.cache
+def smooth_case(activation, problem):
+    """A small network none of whose relus is near its kink."""
+    outputs, out = PROBLEMS[problem]
+    for seed in range(1000):
+        case = make_case(np.float64, (3, 4, 3, outputs), 6, activation, out, seed)
+        layers = [case.X[case.order]]
+        distances = []
+        for W, b in zip(case.coefs[:-1], case.intercepts, strict=False):
+            z = layers[-1] @ W + b
+            distances.append(np.abs(z).min())
+            layers.append(reference.HIDDEN[activation](z))
+        if activation != "relu" or min(distances) > 1e-2:
+            return case
+    raise AssertionError("no seed keeps away from the kinks")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_gradients_are_the_slopes_of_the_loss(activation, problem):
+    case, alpha, h = smooth_case(activation, problem), 0.3, 1e-4
+    opt = optimizer(GRADIENT, alpha)
+    coefs, intercepts = network.unpack(case.plan, train(case, opt).parameters[1])
+
+    def loss_at(layer, kind, place, change):
+        changed = [[W.copy() for W in case.coefs], [b.copy() for b in case.intercepts]]
+        changed[kind][layer].flat[place] += change
+        moved = case._replace(coefs=changed[0], intercepts=changed[1])
+        return train(moved, opt).losses[0, 0]
+
+    for kind, gradients in enumerate((coefs, intercepts)):
+        for layer, gradient in enumerate(gradients):
+            for place in range(0, gradient.size, 2 if gradient.size > 4 else 1):
+                # central difference of fourth order
+                near = loss_at(layer, kind, place, h) - loss_at(layer, kind, place, -h)
+                far = loss_at(layer, kind, place, 2 * h)
+                far -= loss_at(layer, kind, place, -2 * h)
+                slope = (8 * near - far) / (12 * h)
+                # rounding: eps loss / h = 1e-11; truncation: h^4 times the fifth
+                # derivative = 1e-16 times some thousands
+                assert abs(gradient.flat[place] - slope) <= 1e-9
+
+
+# ------------------------------------------------------------- extreme predictions
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", ["softmax", "logistic"])
+def test_loss_of_hopeless_predictions_is_limited_by_eps(dtype, out_activation):
+    case = make_case(dtype, (1, 3), 9, "relu", out_activation, spare=0)
+    coefs = [np.zeros((1, 3), dtype)]
+    logits = np.array([-500, 500, -500] if out_activation == "softmax" else [500] * 3)
+    case = case._replace(coefs=coefs, intercepts=[logits.astype(dtype)])
+    result = train(case, optimizer(GRADIENT))
+    eps = float(np.finfo(dtype).eps)
+    P = np.repeat([[0.0, 1, 0] if out_activation == "softmax" else [1.0] * 3], 9, 0)
+    truth = reference.data_loss(P, case.Y[case.order], out_activation, eps)
+    # 1 - eps is a number of the dtype, and log is good to an eps
+    assert abs(result.losses[0, 0] - truth) <= 4 * eps * truth
+    delta = network.unpack(case.plan, result.parameters[1])[1][0]
+    # probabilities of e^-88 instead of 0 do not show beside 1
+    np.testing.assert_allclose(
+        delta, (P - case.Y[case.order]).mean(axis=0), rtol=4 * eps, atol=1e-30
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_stays_finite_for_distant_rows_and_large_logits(dtype):
+    huge = float(np.finfo(dtype).max) / 4
+    case = make_case(dtype, (1, 3), 4, "relu", "softmax", spare=0)
+    case = case._replace(
+        coefs=[np.array([[1, 0, -1]], dtype)],
+        intercepts=[np.zeros(3, dtype)],
+        X=np.array([[huge], [-huge], [0], [700]], dtype),
+    )
+    P = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    third = 1 / 3
+    truth = [[1, 0, 0], [0, 0, 1], [third, third, third], [1, 0, 0]]
+    np.testing.assert_allclose(P, truth, rtol=2 * np.finfo(dtype).eps, atol=1e-30)
+    assert np.isfinite(train(case, optimizer(GRADIENT)).parameters[1]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nan_inputs_make_the_loss_nan(dtype, activation, out_activation):
+    case = make_case(dtype, (4, 5, 3), 7, activation, out_activation)
+    case.X[case.order[3], 2] = np.nan
+    losses = train(case, optimizer(GRADIENT)).losses
+    assert np.isnan(losses).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_saturated_units_leave_no_denormals(dtype, activation, out_activation):
+    # a processor takes a hundred times as long for a product with a denormal
+    info = np.finfo(dtype)
+    for share in (0.5, 0.9, 0.97, 1.0, 1.02, 2.0):
+        case = make_case(dtype, (6, 20, 8, 3), 40, activation, out_activation)
+        far = share * np.log(float(info.tiny))
+        case.intercepts[0][:10] = far
+        case.intercepts[-1][0] = far
+        work = train(case, optimizer(GRADIENT)).work
+        for array in (work.activations, work.deltas):
+            assert ((array == 0) | (np.abs(array) >= info.tiny)).all(), share
+
+
+# ------------------------------------------------------------- optimizers
+
+
+def reference_steps(case, opt, epochs, batch_size):
+    """Losses and parameters of the same steps, in float64."""
+    coefs, intercepts = float64(case.coefs), float64(case.intercepts)
+    state, losses = {}, []
+    for _ in range(epochs):
+        for first in range(0, len(case.order), batch_size):
+            rows = case.order[first : first + batch_size]
+            loss, d_coefs, d_intercepts = reference.loss_and_gradients(
+                coefs,
+                intercepts,
+                case.X[rows].astype(np.float64),
+                case.Y[rows],
+                case.activation,
+                case.out_activation,
+                opt.alpha,
+                eps=np.finfo(case.plan.dtype).eps,
+            )
+            losses.append(loss)
+            params, gradients = coefs + intercepts, d_coefs + d_intercepts
+            if opt.kind == ADAM:
+                decays = (opt.beta_1, opt.beta_2, opt.epsilon)
+                reference.adam(params, gradients, state, opt.learning_rate, *decays)
+            else:
+                reference.sgd(
+                    *(params, gradients, state, opt.learning_rate),
+                    *(opt.momentum, opt.nesterov),
+                )
+    return losses, coefs, intercepts
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "opt",
+    [
+        # an epsilon next to which the noise of vanishing gradients does not count:
+        # Adam would turn its sign into a whole step
+        optimizer(ADAM, 0.1, epsilon=1e-2),
+        optimizer(SGD, 0.1),
+        optimizer(SGD, 0.1, nesterov=False),
+        optimizer(SGD, 0.0, momentum=0.0, nesterov=False),
+    ],
+    ids=["adam", "nesterov", "momentum", "plain"],
+)
+def test_steps_follow_the_reference(dtype, activation, out_activation, opt):
+    case = make_case(dtype, (7, 40, 21, 5), 45, activation, out_activation)
+    result = train(case, opt, batch_size=20, epochs=4)
+    losses, coefs, intercepts = reference_steps(case, opt, 4, 20)
+    assert result.taken == 12
+    got = network.unpack(case.plan, result.parameters[0])
+    # 12 steps, each of which moves the weights by errors of the gradients (sums of at
+    # most 40 terms) and hands on those of all steps before it
+    tolerance = 12 * 40 * np.finfo(dtype).eps
+    for found, truth in zip(got[0] + got[1], coefs + intercepts, strict=True):
+        np.testing.assert_allclose(found, truth, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(result.losses.ravel(), losses, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transposed_weights_follow_the_weights(dtype):
+    case = make_case(dtype, (7, 50, 100, 5), 45, "tanh", "softmax")
+    result = train(case, optimizer(ADAM, 0.1), batch_size=20, epochs=3)
+    coefs, _ = network.unpack(case.plan, result.parameters[0])
+    np.testing.assert_array_equal(
+        result.work.transposed, network.transposed_weights(case.plan, coefs)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("kind", [ADAM, SGD], ids=["adam", "sgd"])
+def test_padding_stays_exactly_zero(dtype, kind, out_activation):
+    # the logistic of a padded unit is 1/2: it must not leak into any weight
+    for units in ((3, 5, 7, 2), (17, 33, 50, 3), (1, 1, 1, 1), (9, 100, 49)):
+        case = make_case(dtype, units, 37, "logistic", out_activation)
+        result = train(case, optimizer(kind, 0.1), batch_size=16, epochs=4)
+        inside = network.pack(
+            case.plan,
+            [np.ones_like(W) for W in case.coefs],
+            [np.ones_like(b) for b in case.intercepts],
+        ).astype(bool)
+        for array in result.parameters:
+            assert not array[~inside].any()
+        assert result.parameters[1][inside].any()
+
+
+# ------------------------------------------------------------- predictions
+
+
+def check_prediction(case):
+    before = case.X.copy()
+    P = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    everything = case._replace(order=np.arange(len(case.X)))
+    truth = reference.forward(
+        float64(case.coefs),
+        float64(case.intercepts),
+        case.X.astype(np.float64),
+        case.activation,
+        case.out_activation,
+    )[-1]
+    error = expected_errors(everything, 0.0)[0]
+    assert P.dtype == case.X.dtype
+    assert P.shape == truth.shape
+    assert (np.abs(P - truth) <= SIGMAS * error).all(), (len(case.X), P.shape)
+    np.testing.assert_array_equal(case.X, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predictions_for_every_number_of_rows(dtype):
+    block = network._PREDICTION_ROWS
+    for rows, kind in zip(range(1, 2 * block + 3), kinds(), strict=False):
+        check_prediction(make_case(dtype, (5, 7, 3), rows, *kind, spare=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predictions_for_every_number_of_outputs(dtype):
+    for outputs in range(1, largest(dtype)[1] + 1):
+        for out in OUTPUTS:
+            case = make_case(dtype, (3, outputs), 9, "tanh", out, spare=0)
+            check_prediction(case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_predictions_of_networks_drawn_at_random(dtype, activation, out_activation):
+    rng = np.random.default_rng(7)
+    for hidden_layers in (0, 1, 2, 3) * 3:
+        units = rng.integers(1, 160, hidden_layers + 2).tolist()
+        rows = int(rng.integers(1, 200))
+        kind = (activation, out_activation)
+        check_prediction(make_case(dtype, units, rows, *kind, spare=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_rows_make_no_predictions(dtype):
+    case = make_case(dtype, (3, 4, 2), 1, "relu", "softmax")
+    P = network.predict(case.plan, case.coefs, case.intercepts, case.X[:0], 1)
+    assert P.shape == (0, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_prediction_does_not_depend_on_the_other_rows(dtype):
+    case = make_case(dtype, (20, 60, 5), 130, "tanh", "softmax", spare=0)
+    together = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    for first, last in ((0, 1), (50, 51), (3, 100), (129, 130)):
+        X = case.X[first:last]
+        alone = network.predict(case.plan, case.coefs, case.intercepts, X, 1)
+        np.testing.assert_array_equal(alone, together[first:last])
+
+
+# ------------------------------------------------------------- same bits
+
+WORKERS = [1, 2, 3, 5]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_workers_do_not_change_a_bit_of_the_training(dtype, out_activation):
+    case = make_case(dtype, (30, 100, 50, 10), 333, "tanh", out_activation)
+    opt = optimizer(ADAM, 0.1)
+    serial = train(case, opt, batch_size=150, epochs=2, forced=(False, 1))
+    assert np.isfinite(serial.losses).all()
+    for workers in WORKERS:
+        for parallel in (False, True):
+            forced = (parallel, workers)
+            again = train(case, opt, batch_size=150, epochs=2, forced=forced)
+            np.testing.assert_array_equal(again.losses, serial.losses)
+            for a, b in zip(again.parameters, serial.parameters, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_parallel_gradients_follow_the_reference(dtype):
+    for rows, kind in zip((1, 7, 50, 130), kinds(), strict=False):
+        case = make_case(dtype, (9, 60, 5), rows, *kind)
+        check_gradients(case, 0.1, forced=(True, 3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_training_gives_the_same_bits_run_after_run(dtype):
+    case = make_case(dtype, (30, 100, 50, 10), 333, "relu", "softmax")
+    runs = [
+        train(case, optimizer(SGD), batch_size=150, forced=(True, 2)) for _ in range(10)
+    ]
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run.losses, runs[0].losses)
+        np.testing.assert_array_equal(run.parameters[0], runs[0].parameters[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
+    case = make_case(dtype, (20, 60, 5), 501, "logistic", "softmax", spare=0)
+    expected = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    theta = network.pack(case.plan, case.coefs, case.intercepts)
+    X = network.read_only(case.X.view())
+    for workers in WORKERS:
+        for parallel in (False, True):
+            for block in (8, 48):
+                out = np.full(expected.shape, np.nan, dtype)
+                work = network.prediction_workspace(case.plan, block, workers)
+                args = (case.plan.net, theta, X, out.reshape(-1), work, len(out))
+                call_directly("predict_rows", args, case.plan.dtype, parallel, workers)
+                np.testing.assert_array_equal(out, expected)

@@ -1,0 +1,70 @@
+"""``python -m fastbp`` and the examples, run as a user runs them."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def main(*arguments, returncode=0):
+    result = subprocess.run(
+        [sys.executable, "-m", "fastbp", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert result.returncode == returncode, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_main_job_finds_scikit_learns_model():
+    text = main("--epochs", "5")
+    accuracy = re.search(r"Test accuracy\s+(\S+)\s+(\S+)", text)
+    assert accuracy[1] == accuracy[2]
+    assert float(accuracy[1]) > 0.5
+    difference = re.search(r"two loss curves: (\S+)", text)[1]
+    assert float(difference) < 1e-10  # float64, 35 steps: a few roundings each
+    assert "times as fast" in text
+    assert "GridSearchCV" in text
+
+
+def test_main_job_takes_options():
+    text = main("--data", "wine", "--dtype", "float32", "--hidden", "--epochs", "2")
+    assert "chemical analyses of wines" in text
+    assert "float32" in text
+
+
+def test_help_explains_the_options():
+    text = main("--help")
+    for option in ("--data", "--dtype", "--hidden", "--epochs"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", "0"), "--epochs must be at least 1"),
+        (
+            ("--hidden", "-3"),
+            "expected at least one|--hidden takes positive|unrecognized",
+        ),
+        (("--data", "mnist"), "invalid choice"),
+    ],
+)
+def test_bad_options_are_named(arguments, message):
+    assert re.search(message, main(*arguments, returncode=2))
+
+
+def test_four_steps_example_learns_the_digits(capsys):
+    path = EXAMPLES / "four_steps.py"
+    spec = importlib.util.spec_from_file_location("four_steps", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert example.main(epochs=10) > 0.95
+    assert "loss" in capsys.readouterr().out
