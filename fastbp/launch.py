@@ -48,12 +48,13 @@ _MODULES = {
     "update_all": "arrays",
 }
 
-_lock, _forked = threading.Lock(), False
+# Held inside a parallel region, and while a program is compiled or loaded.
+_lock, _compiling, _forked = threading.Lock(), threading.RLock(), False
 
 
 def _after_fork() -> None:
-    global _lock, _forked
-    _lock, _forked = threading.Lock(), True
+    global _lock, _compiling, _forked
+    _lock, _compiling, _forked = threading.Lock(), threading.RLock(), True
 
 
 if hasattr(os, "register_at_fork"):
@@ -262,18 +263,26 @@ def _ready(dispatcher: Any, args: tuple) -> Any:
     """The dispatcher, compiled for ``args`` or loaded from the cache, and closed."""
     import numba
 
-    if dispatcher.signatures or numba.config.DISABLE_JIT:
-        return dispatcher
-    signature = tuple(numba.typeof(arg) for arg in args)
+    if not (dispatcher.signatures or numba.config.DISABLE_JIT):
+        with _compiling:  # another thread may have been here in the meantime
+            if not dispatcher.signatures:
+                _compile(dispatcher, tuple(numba.typeof(arg) for arg in args))
+                dispatcher.disable_compile()
+    return dispatcher
+
+
+def _compile(dispatcher: Any, signature: tuple) -> None:
+    from numba.core.errors import NumbaError
+
     unset = multiprocessing.get_start_method(allow_none=True) is None
     try:
         dispatcher.compile(signature)
-    except numba.core.errors.NumbaError:
+    except NumbaError:
         raise
     except Exception as error:  # unpickling a damaged file can raise anything
         warnings.warn(
             f"fastbp rebuilds an unreadable compile cache ({type(error).__name__}).",
-            stacklevel=2,
+            stacklevel=4,
         )
         try:
             dispatcher._cache.flush()
@@ -283,5 +292,3 @@ def _ready(dispatcher: Any, args: tuple) -> Any:
     finally:
         if unset:  # compiling a parallel program launches the threading layer
             multiprocessing.set_start_method(None, force=True)
-    dispatcher.disable_compile()
-    return dispatcher

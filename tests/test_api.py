@@ -1,0 +1,263 @@
+"""Importing, forking, spawning and threads: each in a process of its own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+# Compiling takes some 20 s per program, on a machine that has to do it for the first
+# time; a deadlock would take for ever.
+TIMEOUT = 280
+
+SETUP = """
+import os, sys, warnings
+import numpy as np
+warnings.simplefilter("ignore")  # of fits that are too short to converge
+
+def data(n=600, n_features=784):
+    rng = np.random.RandomState(0)
+    X = rng.uniform(size=(n, n_features)).astype(np.float32)
+    return X, rng.randint(10, size=n)
+
+def fit(n_jobs=None, seed=0):
+    # enough work in a step for two threads
+    from fastbp import MLPClassifier
+    model = MLPClassifier(
+        (256, 128), batch_size=200, max_iter=2, random_state=seed, n_jobs=n_jobs
+    )
+    return model.fit(*data())
+
+def same(a, b):
+    return a.loss_curve_ == b.loss_curve_ and all(
+        np.array_equal(v, w)
+        for v, w in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_)
+    )
+"""
+
+
+def run_python(code, tmp_path, **environment):
+    """Standard output of a program that has to end by itself, without an error."""
+    path = tmp_path / "program.py"
+    path.write_text(SETUP + textwrap.dedent(code))
+    finished = subprocess.run(
+        [sys.executable, str(path)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def require_layer(layer):
+    if layer == "omp":
+        pytest.importorskip("numba.np.ufunc.omppool", exc_type=ImportError)
+
+
+def test_numba_is_not_imported_before_it_is_needed(tmp_path):
+    run_python(
+        """
+        import fastbp
+        assert "sklearn" not in sys.modules  # nor anything else that is slow
+        dir(fastbp), fastbp.__version__
+        from fastbp import MLPClassifier, MLPRegressor
+        from sklearn.base import clone
+        for model in (MLPClassifier, MLPRegressor):
+            estimator = clone(model(alpha=0.5).set_params(hidden_layer_sizes=(3,)))
+            repr(estimator), estimator._repr_html_(), estimator.__sklearn_tags__()
+            try:
+                model(alpha=-1).fit([[0.0]], [0])
+            except ValueError:
+                pass
+        import fastbp.launch, fastbp.network, fastbp.training, fastbp.estimators
+        loaded = [name for name in sys.modules if name.split(".")[0] == "numba"]
+        assert not loaded, loaded
+        """,
+        tmp_path,
+    )
+
+
+def test_numba_is_imported_by_the_first_fit(tmp_path):
+    run_python(
+        """
+        fit()
+        assert "numba" in sys.modules
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "layer"),
+    [
+        ("import fastbp.launch", "omp"),
+        ("fit(n_jobs=1)", "omp"),
+        ("fit()", "omp"),
+        ("fit()", "workqueue"),
+    ],
+)
+def test_the_start_method_can_still_be_chosen(before, layer, tmp_path):
+    require_layer(layer)
+    run_python(
+        f"""
+        import multiprocessing
+        {before}
+        assert multiprocessing.get_start_method(allow_none=True) is None
+        multiprocessing.set_start_method("spawn")
+        assert multiprocessing.get_start_method() == "spawn"
+        """,
+        tmp_path,
+        NUMBA_THREADING_LAYER=layer,
+    )
+
+
+def test_a_start_method_that_was_chosen_stays(tmp_path):
+    run_python(
+        """
+        import multiprocessing
+        multiprocessing.set_start_method("forkserver")
+        fit()
+        assert multiprocessing.get_start_method() == "forkserver"
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_forked_child_fits_after_a_fit_of_its_parent(before, layer, tmp_path):
+    require_layer(layer)
+    output = run_python(
+        f"""
+        import time
+        expected = fit(n_jobs={before})
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                model = fit()
+                X, _ = data()
+                alike = np.array_equal(
+                    model.predict_proba(X), expected.predict_proba(X)
+                )
+                status = 0 if alike and same(model, expected) else 2
+            finally:
+                os._exit(status)
+        for _ in range(600):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            sys.exit("the child hangs")
+        assert same(fit(), expected)  # the parent's threads are still there
+        print("status", os.waitstatus_to_exitcode(status))
+        """,
+        tmp_path,
+        NUMBA_THREADING_LAYER=layer,
+    )
+    assert output.split() == ["status", "0"]
+
+
+def test_pools_of_forked_and_spawned_processes_fit(tmp_path):
+    run_python(
+        """
+        if __name__ == "__main__":
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+            expected = fit()
+            for method in ("fork", "spawn"):
+                context = multiprocessing.get_context(method)
+                with ProcessPoolExecutor(2, mp_context=context) as pool:
+                    models = [pool.submit(fit) for _ in range(2)]
+                    assert all(same(m.result(), expected) for m in models), method
+        """,
+        tmp_path,
+    )
+
+
+FITS_IN_FOUR_THREADS = """
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [pool.submit(fit, seed=i % 2) for i in range(8)]
+            models = [job.result() for job in jobs]
+            X, _ = data()
+            outputs = list(pool.map(lambda m: m.predict_proba(X), models))
+        for seed in (0, 1):
+            alone = fit(n_jobs=1, seed=seed)
+            for model, output in zip(models[seed::2], outputs[seed::2]):
+                assert same(model, alone)
+                assert np.array_equal(output, alone.predict_proba(X))
+"""
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_threads_that_fit_at_once_get_the_same_models(layer, tmp_path):
+    require_layer(layer)
+    run_python(
+        """
+        X, _ = data()
+        for n_jobs in (1, None):  # load the serial and the parallel programs
+            fit(n_jobs=n_jobs).predict_proba(X)
+        """
+        + FITS_IN_FOUR_THREADS,
+        tmp_path,
+        NUMBA_THREADING_LAYER=layer,
+    )
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_first_fits_of_several_threads_at_once(layer, tmp_path):
+    require_layer(layer)
+    run_python(
+        """
+        import time
+        from numba.core.dispatcher import Dispatcher
+        compile_ = Dispatcher.compile
+
+        def slow(self, signature):
+            # as long as compiling without a cache: all threads get here
+            time.sleep(0.5)
+            return compile_(self, signature)
+
+        Dispatcher.compile = slow
+        """
+        + FITS_IN_FOUR_THREADS,
+        tmp_path,
+        NUMBA_THREADING_LAYER=layer,
+    )
+
+
+def test_the_result_is_the_same_under_every_threading_layer(tmp_path):
+    code = """
+    import hashlib
+    X, _ = data()
+    print(hashlib.sha256(fit().predict_proba(X).tobytes()).hexdigest())
+    """
+    digests = set()
+    for layer in ("omp", "workqueue"):
+        require_layer(layer)
+        digests.add(run_python(code, tmp_path, NUMBA_THREADING_LAYER=layer))
+    digests.add(run_python(code, tmp_path, NUMBA_NUM_THREADS="1"))
+    assert len(digests) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    run_python(
+        """
+        from fastbp import MLPRegressor
+        model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=1)
+        model.fit([[0.0], [1.0]], [0.0, 1.0]).predict([[2.0]])
+        """,
+        tmp_path,
+        NUMBA_CACHE_DIR=str(blocked / "cache"),
+    )
