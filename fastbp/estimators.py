@@ -68,7 +68,11 @@ class _BaseMLP(BaseEstimator):
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dtype": _one_of("auto", "float32", "float64"),
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
     }
 
     def __init__(
@@ -146,6 +150,8 @@ class _BaseMLP(BaseEstimator):
     def _hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(isinstance(n, bool) or not isinstance(n, Integral) for n in sizes):
+            raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
@@ -241,11 +247,14 @@ class _BaseMLP(BaseEstimator):
         if issparse(X):
             self._check_supported(X, None)
         X = validate_data(self, X, reset=False)
-        units = (len(self.coefs_[0]), *(len(b) for b in self.intercepts_))
+        weights = network.checked_weights(self.coefs_, self.intercepts_, X.shape[1])
         plan = network.layout(
-            units, self.activation, self.out_activation_, self.coefs_[0].dtype
+            (X.shape[1], *(len(b) for b in weights.intercepts)),
+            self.activation,
+            self.out_activation_,
+            weights.coefs[0].dtype,
         )
-        return network.predict(plan, self.coefs_, self.intercepts_, X, self.n_jobs)
+        return network.predict(plan, *weights, X, self.n_jobs)
 
 
 class MLPClassifier(ClassifierMixin, _BaseMLP):

@@ -97,6 +97,48 @@ def aligned_zeros(n: int, dtype: Any) -> np.ndarray:
     return buffer[first : first + n]
 
 
+class Weights(NamedTuple):
+    """What users see of a network: a matrix and a vector of one dtype a layer."""
+
+    coefs: list[np.ndarray]  # (fan_in, fan_out)
+    intercepts: list[np.ndarray]  # (fan_out,)
+
+
+def checked_weights(coefs, intercepts, n_features: int) -> Weights:
+    """``coefs_`` and ``intercepts_``, which users may have edited, as ``Weights``.
+
+    They keep float32 if all have it and become float64 otherwise.
+
+    Raises
+    ------
+    ValueError
+        If their shapes do not fit each other or ``n_features``.
+    """
+    arrays = [np.asarray(w) for w in (*coefs, *intercepts)]
+    dtype = np.float32 if all(w.dtype == np.float32 for w in arrays) else np.float64
+    arrays = [w.astype(dtype, copy=False) for w in arrays]
+    depth, fan_in = len(coefs), n_features
+    if len(intercepts) != depth:
+        raise ValueError(f"coefs_ has {depth} entries, intercepts_ {len(intercepts)}.")
+    weights = Weights(arrays[:depth], [])
+    for layer, (coef, intercept) in enumerate(
+        zip(weights.coefs, arrays[depth:], strict=True)
+    ):
+        if coef.ndim != 2 or len(coef) != fan_in:
+            raise ValueError(
+                f"coefs_[{layer}] must have shape ({fan_in}, fan_out) to follow "
+                f"{fan_in} inputs, got {coef.shape}."
+            )
+        fan_in = coef.shape[1]
+        if intercept.size not in (1, fan_in):
+            raise ValueError(
+                f"intercepts_[{layer}] must have shape ({fan_in},) as coefs_[{layer}] "
+                f"has {fan_in} columns, got {intercept.shape}."
+            )
+        weights.intercepts.append(np.broadcast_to(intercept.reshape(-1), fan_in))
+    return weights
+
+
 def _panels(flat: np.ndarray, first: int, rows: int, columns: int, width: int):
     """(first column, panel) of a matrix in panels, each panel a 2-D view of ``flat``."""
     for start in range(0, columns, width):

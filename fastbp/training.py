@@ -182,7 +182,7 @@ class Trainer:
             first = last
         rows = np.full(n_batches, float(self._batch_size))
         rows[-1] = self._n - (n_batches - 1) * self._batch_size
-        return float((losses * rows).sum() / self._n)
+        return (losses * rows).sum() / self._n
 
     def _optimizer(self) -> Optimizer:
         options = self.options

@@ -515,7 +515,6 @@ def test_bad_parameters_are_scikit_learns_error(model, bad):
     assert_same_error(model, lambda m: m(**{**QUICK, **bad}).fit(X, y))
 
 
-@pytest.mark.xfail(reason="sizes are truncated to integers instead of being refused")
 @pytest.mark.parametrize("bad", [(2.5,), (5.0,), np.array([5.0]), (True,)], ids=repr)
 @pytest.mark.parametrize("model", ESTIMATORS)
 def test_layer_sizes_that_are_not_integers_are_a_type_error(model, bad):
@@ -759,7 +758,6 @@ WRONG_SHAPES = {
 }
 
 
-@pytest.mark.xfail(reason="shapes are not checked: memory behind X may be read")
 @pytest.mark.parametrize("change", WRONG_SHAPES)
 def test_assigned_weights_of_a_wrong_shape_are_an_error(change):
     for estimator in (reference.MLPRegressor, MLPRegressor):
@@ -788,7 +786,6 @@ def test_assigned_weights_of_other_types(change):
     np.testing.assert_allclose(*predictions, rtol=rtol)
 
 
-@pytest.mark.xfail(reason="programs are compiled for whatever dtype coefs_ has")
 @pytest.mark.filterwarnings("ignore:fastbp rebuilds an unreadable compile cache")
 @pytest.mark.parametrize("dtype", [np.int64, np.float16, np.longdouble, ">f8"])
 def test_assigned_weights_that_no_program_is_made_for(dtype):

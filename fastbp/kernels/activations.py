@@ -83,11 +83,11 @@ def _scaled_expm1(x):
 
 @overload(_scaled_expm1, jit_options={"error_model": "numpy"})
 def _overload_scaled_expm1(x):
-    lowest, highest, magic, q, _ = _CONSTANTS[x.dtype]
+    least, highest, magic, q, _ = _CONSTANTS[x.dtype]
     ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
 
     def implementation(x):
-        low, high = constant(x, lowest), constant(x, highest)
+        low, high = constant(x, least), constant(x, highest)
         x = select(x < low, low, select(x > high, high, x))
         shifted = fma(x, constant(x, _LOG2_E), constant(x, magic))
         k = shifted - constant(x, magic)
@@ -122,15 +122,15 @@ def _overload_vlog(x):
     return implementation
 
 
-def _lowest(x):
+def lowest(x):
     """The argument below which exp saturates, in every lane."""
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_lowest, jit_options={"error_model": "numpy"})
+@overload(lowest, jit_options={"error_model": "numpy"})
 def _overload_lowest(x):
-    lowest = _CONSTANTS[x.dtype].lowest
-    return lambda x: constant(x, lowest)
+    argument = _CONSTANTS[x.dtype].lowest
+    return lambda x: constant(x, argument)
 
 
 @part
@@ -151,10 +151,9 @@ def vtanh(x):
 
 @part
 def vlogistic(x):
-    """1 / (1 + e^-x), never below the smallest normal number"""
-    one, least = constant(x, 1.0), _lowest(x)
-    x = select(x < least, least, x)
-    return one / (one + vexp(constant(x, 0.0) - x))
+    """1 / (1 + e^-x), 0 where that would be denormal"""
+    one, zero = constant(x, 1.0), constant(x, 0.0)
+    return select(x < lowest(x), zero, one / (one + vexp(zero - x)))
 
 
 @kernel

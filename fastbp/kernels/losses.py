@@ -16,7 +16,7 @@ An activation and its loss live here together: their joint delta is P - Y only a
 
 import numpy as np
 
-from fastbp.kernels.activations import vexp, vlog, vlogistic
+from fastbp.kernels.activations import lowest, vexp, vlog, vlogistic
 from fastbp.kernels.gemm import panel_width
 from fastbp.kernels.simd import (
     constant,
@@ -51,18 +51,19 @@ def predict_row(kind, net, Z, origin, capacity, b):
     row = origin + outputs.place * capacity + b * pitch
     zero = constant(vload(Z, origin), 0.0)
     if kind == SOFTMAX:
-        lowest = constant(zero, -np.inf)
-        peak = lowest
+        infinite = constant(zero, -np.inf)
+        peak = infinite
         for o in range(0, outputs.units, lanes):
             at = row + o // pitch * pitch * capacity + o % pitch
-            z = select(first_lanes(zero, outputs.units - o), vload(Z, at), lowest)
+            z = select(first_lanes(zero, outputs.units - o), vload(Z, at), infinite)
             peak = select(peak < z, z, peak)
         peak = splat(lane_max(peak))
         total = zero
         for o in range(0, outputs.units, lanes):
             at = row + o // pitch * pitch * capacity + o % pitch
             real = first_lanes(zero, outputs.units - o)
-            e = select(real, vexp(vload(Z, at) - peak), zero)
+            z = vload(Z, at) - peak
+            e = select(real, select(z < lowest(z), zero, vexp(z)), zero)
             vstore(Z, at, e)
             total = total + e
         total = splat(lane_sum(total))
@@ -70,8 +71,7 @@ def predict_row(kind, net, Z, origin, capacity, b):
         for o in range(0, outputs.units, lanes):
             at = row + o // pitch * pitch * capacity + o % pitch
             p = vload(Z, at) / total
-            p = select(p < least, least, p)  # denormal numbers are slow
-            vstore(Z, at, select(first_lanes(zero, outputs.units - o), p, zero))
+            vstore(Z, at, select(p < least, zero, p))  # denormal numbers are slow
     elif kind == LOG_LOSS:
         for o in range(0, outputs.units, lanes):
             at = row + o // pitch * pitch * capacity + o % pitch
