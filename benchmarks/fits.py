@@ -22,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 import fastbp
+from fastbp import launch
 
 
 class Case(NamedTuple):
@@ -108,7 +109,7 @@ def main():
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     print(
-        f"{processor()}, {fastbp.launch.thread_limit()} threads; "
+        f"{processor()}, {launch.thread_limit()} threads; "
         f"fastbp {fastbp.__version__}, scikit-learn {sklearn.__version__}, "
         f"NumPy {np.__version__}, Python {platform.python_version()}; "
         f"median of {arguments.repeats} interleaved runs\n"

@@ -52,6 +52,10 @@ _MODULES = {
 _lock, _compiling, _forked = threading.Lock(), threading.RLock(), False
 
 
+#: Dispatchers that are compiled for the one signature that they will ever have.
+_closed: set[Any] = set()
+
+
 def _after_fork() -> None:
     global _lock, _compiling, _forked
     _lock, _compiling, _forked = threading.Lock(), threading.RLock(), True
@@ -263,11 +267,12 @@ def _ready(dispatcher: Any, args: tuple) -> Any:
     """The dispatcher, compiled for ``args`` or loaded from the cache, and closed."""
     import numba
 
-    if not (dispatcher.signatures or numba.config.DISABLE_JIT):
+    if dispatcher not in _closed and not numba.config.DISABLE_JIT:
         with _compiling:  # another thread may have been here in the meantime
-            if not dispatcher.signatures:
+            if dispatcher not in _closed:
                 _compile(dispatcher, tuple(numba.typeof(arg) for arg in args))
                 dispatcher.disable_compile()
+                _closed.add(dispatcher)
     return dispatcher
 
 
