@@ -189,15 +189,6 @@ def panel_width(array):
     return TILE_VECTORS * lanes_of(array)
 
 
-@part
-def _multiply(
-    out, at, pitch, floor, tile, left, rows, step, block, jump, right, first, stride, n
-):
-    walk = (step, block, jump)
-    tile = product(tile, left, rows, walk, right, first, stride, n)
-    tile_store(out, at, pitch, tile, floor)
-
-
 @kernel
 def multiply_tile(
     out,
@@ -223,58 +214,17 @@ def multiply_tile(
     where ``start`` is -1. ``left`` is read at ``rows`` along (step, block, jump), and
     ``right`` at ``first`` with ``stride``, for k < n: see ``product``.
     """
+    walk = (step, block, jump)
     vectors = width // lanes_of(out)
     if vectors == 3:
         three = tile_of_rows(bias, start, THREE)
-        _multiply(
-            out,
-            at,
-            pitch,
-            floor,
-            three,
-            left,
-            rows,
-            step,
-            block,
-            jump,
-            right,
-            first,
-            stride,
-            n,
-        )
+        three = product(three, left, rows, walk, right, first, stride, n)
+        tile_store(out, at, pitch, three, floor)
     elif vectors == 2:
         two = tile_of_rows(bias, start, TWO)
-        _multiply(
-            out,
-            at,
-            pitch,
-            floor,
-            two,
-            left,
-            rows,
-            step,
-            block,
-            jump,
-            right,
-            first,
-            stride,
-            n,
-        )
+        two = product(two, left, rows, walk, right, first, stride, n)
+        tile_store(out, at, pitch, two, floor)
     else:
         one = tile_of_rows(bias, start, ONE)
-        _multiply(
-            out,
-            at,
-            pitch,
-            floor,
-            one,
-            left,
-            rows,
-            step,
-            block,
-            jump,
-            right,
-            first,
-            stride,
-            n,
-        )
+        one = product(one, left, rows, walk, right, first, stride, n)
+        tile_store(out, at, pitch, one, floor)
