@@ -43,7 +43,7 @@ _FLOPS = {4: 50e9, 8: 25e9}
 _MODULES = {
     "train_steps": "programs",
     "predict_rows": "programs",
-    "multiply": "arrays",
+    "multiply_all": "arrays",
     "loss_and_delta": "arrays",
     "update_all": "arrays",
 }

@@ -18,13 +18,16 @@ from fastbp.tables import (
     ACTIVATIONS,
     LAYER,
     OUTPUT_ACTIVATIONS,
+    Data,
     Network,
     Workspace,
 )
 
 _CACHE_LINE = 64
-#: Rows that a worker takes through the whole network at a time when predicting.
-_PREDICTION_ROWS = 48
+_COUNTERS = 32  # of the kernels' ``programs``
+#: Rows that a worker takes through the whole network at a time: their activations stay
+#: in the second-level cache while each panel of weights is used for several tiles.
+_BLOCK_ROWS = 48
 #: Deltas that region 2 keeps in the second-level cache while it walks over the inputs.
 _DELTA_BYTES = 512 * 1024
 
@@ -39,8 +42,7 @@ class Layout(NamedTuple):
     n_transposed: int  # elements of the transposed weights
     n_columns: int  # of the panels of all units
     panel: int  # columns of a panel
-    strip: int  # inputs of a task of region 2
-    tile_rows: int
+    grain: int  # rows of blocks and of stored weights come in multiples of it
 
 
 def _padded(n: int, grain: int) -> int:
@@ -57,9 +59,9 @@ def layout(
 ) -> Layout:
     """Lay out a network of ``units`` for the tiles of this machine."""
     tile = launch.tile_shape(dtype)
-    strip, panel = max(tile.lanes, tile.rows), tile.lanes * tile.vectors
+    grain, panel = max(tile.lanes, tile.rows), tile.lanes * tile.vectors
     columns = [_padded(n, tile.lanes) for n in units]
-    rows = [0, *(_padded(n, strip) for n in units[:-1])]
+    rows = [0, *(_padded(n, grain) for n in units[:-1])]
     weights = _starts([r * c for r, c in zip(rows, columns, strict=True)])
     biases = weights[-1] + _starts([0, *columns[1:]])
     # layer 0 needs no transposed weights: nothing asks for the inputs' delta
@@ -84,8 +86,7 @@ def layout(
         n_transposed=int(transposed[-1]),
         n_columns=int(places[-1]),
         panel=panel,
-        strip=strip,
-        tile_rows=tile.rows,
+        grain=grain,
     )
 
 
@@ -214,8 +215,8 @@ def initial_weights(
     return coefs, intercepts
 
 
-def _strip_tasks(plan: Layout, capacity: int) -> np.ndarray:
-    """The tasks of region 2: strips of inputs by groups of panels.
+def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
+    """The tasks of region 2: a panel of inputs by a group of panels of outputs.
 
     A group's deltas fit in the second-level cache; consecutive tasks share them.
     """
@@ -225,49 +226,55 @@ def _strip_tasks(plan: Layout, capacity: int) -> np.ndarray:
         (layer, first, start, min(start + group, int(outputs["columns"])))
         for layer, outputs in enumerate(plan.net.layers[1:])
         for start in range(0, int(outputs["columns"]), group)
-        for first in range(0, int(outputs["rows"]), plan.strip)
+        for first in range(0, int(outputs["rows"]), plan.panel)
     ]
     return np.array(tasks, dtype=np.int64)
 
 
+def _scratch(plan: Layout) -> int:
+    """Elements of scratch memory for one worker, in whole cache lines."""
+    lanes = plan.panel // launch.tile_shape(plan.dtype).vectors
+    outputs_and_targets = 2 * lanes * int(plan.net.layers["columns"][-1])
+    return _padded(max(plan.panel**2, outputs_and_targets), _CACHE_LINE)
+
+
 def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Workspace:
     """Scratch memory for batches of up to ``batch_size`` rows."""
-    capacity = _padded(batch_size, plan.strip)
-    tasks = _strip_tasks(plan, capacity)
-    scratch = capacity * plan.strip + plan.tile_rows * plan.panel
+    capacity = _padded(batch_size, plan.grain)
+    tasks = _weight_tasks(plan, capacity)
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         deltas=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         transposed=transposed_weights(plan, coefs),
-        offsets=np.zeros(capacity, np.int64),
         row_loss=aligned_zeros(capacity, plan.dtype),
         squares=np.zeros(len(tasks)),
-        strips=aligned_zeros(scratch * workers, plan.dtype),
+        scratch=aligned_zeros(_scratch(plan) * workers, plan.dtype),
         tasks=tasks,
-        counters=np.zeros(24, np.int64),
+        counters=np.zeros(_COUNTERS, np.int64),
         capacity=capacity,
-        scratch=scratch,
+        share=_scratch(plan),
         columns=plan.n_columns,
+        block=_BLOCK_ROWS,
     )
 
 
 def prediction_workspace(plan: Layout, block_rows: int, workers: int) -> Workspace:
     """Scratch memory for one block of rows a worker, without anything to train."""
-    capacity = _padded(block_rows, plan.tile_rows)
+    capacity = _padded(block_rows, plan.grain)
     nothing = np.zeros(0, plan.dtype)
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns * workers, plan.dtype),
         deltas=nothing,
         transposed=nothing,
-        offsets=np.zeros(capacity * workers, np.int64),
         row_loss=nothing,
         squares=np.zeros(0),
-        strips=nothing,
+        scratch=aligned_zeros(_scratch(plan) * workers, plan.dtype),
         tasks=np.zeros((0, 4), np.int64),
-        counters=np.zeros(24, np.int64),
+        counters=np.zeros(_COUNTERS, np.int64),
         capacity=capacity,
-        scratch=0,
+        share=_scratch(plan),
         columns=plan.n_columns,
+        block=capacity,
     )
 
 
@@ -283,22 +290,25 @@ def in_place(X: np.ndarray, dtype: Any) -> np.ndarray:
     return np.require(X, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
+def _in_order(n: int) -> np.ndarray:
+    return read_only(np.arange(n))
+
+
 def predict(plan: Layout, coefs, intercepts, X, n_jobs: int | None) -> np.ndarray:
     """Outputs of the network for the rows of ``X``, shape (n, n_outputs)."""
     X = in_place(X, plan.dtype)
     n, outputs = len(X), int(plan.net.layers["units"][-1])
     out = np.empty((n, outputs), plan.dtype)
     workers = launch.thread_limit(n_jobs)
-    block = min(_PREDICTION_ROWS, -(-n // workers))
+    block = min(_BLOCK_ROWS, -(-n // workers))
     launch.run(
         "predict_rows",
         (
             plan.net,
             pack(plan, coefs, intercepts),
-            read_only(X),
+            Data(read_only(X), read_only(np.zeros(0, plan.dtype)), _in_order(n)),
             out.reshape(-1),
             prediction_workspace(plan, block, workers),
-            n,
         ),
         plan.dtype,
         workers,

@@ -48,24 +48,15 @@ class Workspace(NamedTuple):
     activations: np.ndarray  # all units, in panels of ``capacity`` rows
     deltas: np.ndarray  # likewise
     transposed: np.ndarray  # transposed weights of all layers but the first
-    offsets: np.ndarray  # [capacity] where each row of the batch starts in X
     row_loss: np.ndarray  # [capacity]
     squares: np.ndarray  # [tasks] sums of squared weights
-    strips: np.ndarray  # per worker: a strip of inputs, a gradient tile
+    scratch: np.ndarray  # per worker: a gradient tile, or outputs and targets of rows
     tasks: np.ndarray  # [tasks, 4] layer, first input, columns from and to
     counters: np.ndarray  # the next tasks to be taken
     capacity: int  # rows
-    scratch: int  # elements of ``strips`` for one worker
+    share: int  # elements of ``scratch`` for one worker
     columns: int  # of the panels of all units
-
-
-class OutputRows(NamedTuple):
-    """The part of a ``Workspace`` that the losses use."""
-
-    activations: np.ndarray
-    deltas: np.ndarray
-    row_loss: np.ndarray
-    capacity: int
+    block: int  # rows that pass through the whole network together, at most
 
 
 class Data(NamedTuple):

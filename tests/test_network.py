@@ -20,7 +20,7 @@ def around(*numbers):
 
 
 def shapes(dtype):
-    """Networks whose sizes lie around whole registers, strips and panels."""
+    """Networks whose sizes lie around whole registers, tiles and panels."""
     tile = launch.tile_shape(dtype)
     panel = tile.lanes * tile.vectors
     sizes = around(1, tile.lanes, tile.rows, 2 * tile.lanes, panel, 2 * panel, 200)
@@ -81,7 +81,7 @@ def test_panels_are_as_wide_as_a_tile():
     for dtype in DTYPES:
         tile, plan = launch.tile_shape(dtype), make_plan((3, 4), dtype)
         assert plan.panel == tile.lanes * tile.vectors
-        assert plan.strip % tile.lanes == plan.strip % tile.rows == 0
+        assert plan.grain % tile.lanes == plan.grain % tile.rows == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -103,8 +103,8 @@ def test_layers_cover_theta_once(dtype):
             assert units[u] <= columns < units[u] + lanes
             places[place : place + -(-columns // plan.panel) * plan.panel] += 1
             if u > 0:
-                assert layer["rows"] % plan.strip == 0
-                assert units[u - 1] <= layer["rows"] < units[u - 1] + plan.strip
+                assert layer["rows"] % plan.grain == 0
+                assert units[u - 1] <= layer["rows"] < units[u - 1] + plan.grain
                 first, biases = layer["weights"], layer["biases"]
                 theta[first : first + layer["rows"] * columns] += 1
                 theta[biases : biases + columns] += 1
@@ -173,11 +173,12 @@ def test_tasks_take_every_weight_once(dtype):
         covered = np.zeros(plan.n_parameters, int)
         for layer, first, begin, end in work.tasks:
             outputs = plan.net.layers[layer + 1]
-            assert begin % plan.panel == first % plan.strip == 0
+            assert begin % plan.panel == first % plan.panel == 0
+            height = min(plan.panel, int(outputs["rows"]) - first)
             for start, width in panels(plan, int(outputs["columns"])):
                 if begin <= start < end:
                     at = outputs["weights"] + start * outputs["rows"] + first * width
-                    covered[at : at + plan.strip * width] += 1
+                    covered[at : at + height * width] += 1
         weights = plan.net.layers["biases"][1]
         assert (covered[:weights] == 1).all()
         assert not covered[weights:].any()

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _OPTIONS = {"parallel": launch.only_prange(), "error_model": "numpy", "nogil": True}
-_multiply = njit(**_OPTIONS)(_arrays.multiply)
+_multiply = njit(**_OPTIONS)(_arrays.multiply_all)
 _loss_and_delta = njit(**_OPTIONS)(_arrays.loss_and_delta)
 _update_all = njit(**_OPTIONS)(_arrays.update_all)
 
@@ -116,7 +116,7 @@ def _run_multiply(left, left_strides, right, right_strides, bias, kind, other, s
         size,
     )
     flops = 2.0 * size[0] * size[1] * size[2]
-    launch.run("multiply", args, left.dtype, launch.thread_limit(), flops)
+    launch.run("multiply_all", args, left.dtype, launch.thread_limit(), flops)
     return out
 
 

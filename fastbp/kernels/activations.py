@@ -19,6 +19,7 @@ from numba.extending import overload
 from fastbp.kernels.simd import (
     constant,
     copysign,
+    first_lanes,
     flush,
     fma,
     kernel,
@@ -156,22 +157,38 @@ def vlogistic(x):
     return select(x < lowest(x), zero, one / (one + vexp(zero - x)))
 
 
+@part
+def _runs(pitch, width, rows):
+    """(number, length) of the contiguous runs in ``rows`` rows of ``width`` columns."""
+    if width == pitch:
+        return 1, rows * pitch
+    return rows, width
+
+
 @kernel
-def activate(kind, Z, first, pitch, width, rows):
+def activate(kind, Z, first, pitch, width, real, rows):
     """Z[first + r * pitch + c] = f(...) for r < rows, c < width, in place.
 
-    Values of logistic that mean nothing become 0. Identity leaves Z alone, and so does
-    relu: that is applied where a tile is stored (``gemm.tile_store``).
+    Columns from ``real`` on become 0, where f(0) is not. Identity leaves Z alone, and
+    so does relu: that is applied where a tile is stored (``gemm.multiply``).
     """
     lanes = lanes_of(Z)
+    number, length = _runs(pitch, width, rows)
+    end = first + number * pitch
     if kind == TANH:
-        for r in range(first, first + rows * pitch, pitch):
-            for i in range(r, r + width, lanes):
+        for run in range(first, end, pitch):
+            for i in range(run, run + length, lanes):
                 vstore(Z, i, vtanh(vload(Z, i)))
     elif kind == LOGISTIC:
-        for r in range(first, first + rows * pitch, pitch):
-            for i in range(r, r + width, lanes):
+        for run in range(first, end, pitch):
+            for i in range(run, run + length, lanes):
                 vstore(Z, i, flush(vlogistic(vload(Z, i))))
+        if real < width:
+            last = first + width - lanes
+            zero = constant(vload(Z, last), 0.0)
+            kept = first_lanes(zero, real - (width - lanes))
+            for i in range(last, last + rows * pitch, pitch):
+                vstore(Z, i, select(kept, vload(Z, i), zero))
 
 
 @part
@@ -195,6 +212,7 @@ def apply_derivative(kind, D, A, first, pitch, width, rows):
     """
     lanes = lanes_of(D)
     if kind != IDENTITY:
-        for r in range(first, first + rows * pitch, pitch):
-            for i in range(r, r + width, lanes):
+        number, length = _runs(pitch, width, rows)
+        for run in range(first, first + number * pitch, pitch):
+            for i in range(run, run + length, lanes):
                 vstore(D, i, _times_derivative(kind, vload(D, i), vload(A, i)))

@@ -4,30 +4,23 @@ Shapes   R rows, K inner, N columns of a product; B rows and O outputs of a loss
 Arrays   flat views of C-contiguous matrices, one dtype a call; the output comes first.
 Threads  a task owns what it writes; the bits do not depend on threads.
 
-These programs pack the right operand into panels and copy the tiles out. Training does
-not pay for that, it keeps everything in panels. ``fastbp.kernels`` has the functions
-that users call.
+These programs pack the operands into panels and copy the tiles out. Training does not
+pay for that, it keeps everything in panels. ``fastbp.kernels`` has the functions that
+users call.
 """
 
 import numpy as np
 from numba import prange
 
 from fastbp.kernels.activations import activate, apply_derivative
-from fastbp.kernels.gemm import TILE_ROWS, listed, multiply_tile, panel_width
-from fastbp.kernels.losses import finish_losses, loss_row, predict_row
-from fastbp.kernels.simd import kernel, lanes_of
+from fastbp.kernels.gemm import TALL_ROWS, Left, Out, Right, multiply, panel_width
+from fastbp.kernels.losses import loss_lanes, predict_lanes, target_columns
+from fastbp.kernels.simd import kernel, lanes_of, vstore
 from fastbp.kernels.updates import make_step, update
-from fastbp.tables import (
-    ADAM,
-    LAYER,
-    RELU,
-    SQUARED_ERROR,
-    Network,
-    OutputRows,
-)
+from fastbp.tables import ADAM, RELU, SQUARED_ERROR
 
-#: Elements of an update, and rows of a product, that one task takes.
-_RUN, _ROWS = 4096, 48
+#: Elements of an update, and rows of a product or a loss, that one task takes.
+_RUN, _ROWS = 4096, 2 * TALL_ROWS
 
 
 # ---------------------------------------------------------------- products
@@ -35,58 +28,44 @@ _RUN, _ROWS = 4096, 48
 
 @kernel
 def _multiply_rows(
-    out, left, strides, panels, bias, other, kind, slope, size, begin, scratch, offsets
+    out, left, strides, panels, other, kind, slope, size, begin, packed, scratch
 ):
-    """Rows ``begin`` to ``begin + _ROWS`` of ``multiply``, through a scratch tile."""
+    """Rows ``begin`` to ``begin + _ROWS`` of ``multiply_all``, through scratch tiles."""
     rows, inner, columns = size
     lanes, pitch = lanes_of(out), panel_width(out)
     padded = -(-columns // lanes) * lanes
+    real_rows = min(_ROWS, rows - begin)
+    for k in range(inner):
+        for r in range(real_rows):
+            packed[k * _ROWS + r] = left[(begin + r) * strides[0] + k * strides[1]]
+    zero, one, tall = np.int64(0), np.int64(1), np.int64(_ROWS)
+    operand = Left(packed, zero, one, tall, inner, zero)
+    tile = Out(scratch, zero, pitch)
     floor = out.dtype.type(-np.inf)
     if kind == RELU and not slope:
         floor = out.dtype.type(0)
-    copied = TILE_ROWS * pitch  # the second half of the scratch
-    for r in range(begin, min(begin + _ROWS, rows), TILE_ROWS):
-        real_rows = min(TILE_ROWS, rows - r)
-        for i in range(TILE_ROWS):
-            offsets[i] = min(r + i, rows - 1) * strides[0]
-        for start in range(0, columns, pitch):
-            width = min(pitch, padded - start)
-            real = min(width, columns - start)
-            multiply_tile(
-                scratch,
-                0,
-                pitch,
-                floor,
-                bias,
-                start,
-                left,
-                listed(offsets, 0),
-                strides[1],
-                inner,
-                0,
-                panels,
-                start * inner,
-                width,
-                inner,
-                width,
-            )
-            if slope:
-                for i in range(real_rows):
-                    for c in range(real):
-                        a = other[(r + i) * columns + start + c]
-                        scratch[copied + i * pitch + c] = a
-                apply_derivative(
-                    kind, scratch, scratch[copied:], 0, pitch, width, TILE_ROWS
-                )
-            else:
-                activate(kind, scratch, 0, pitch, width, TILE_ROWS)
+    copied = _ROWS * pitch  # the second half of the scratch
+    for start in range(0, columns, pitch):
+        width = min(pitch, padded - start)
+        real = min(width, columns - start)
+        panel, bias = Right(panels, start * inner, width), padded * inner + start
+        multiply(tile, operand, panel, inner, tall, width, bias, floor)
+        if slope:
             for i in range(real_rows):
                 for c in range(real):
-                    z = scratch[i * pitch + c]
-                    out[(r + i) * columns + start + c] = z
+                    a = other[(begin + i) * columns + start + c]
+                    scratch[copied + i * pitch + c] = a
+            apply_derivative(
+                kind, scratch, scratch[copied:], zero, pitch, width, real_rows
+            )
+        else:
+            activate(kind, scratch, zero, pitch, width, real, real_rows)
+        for i in range(real_rows):
+            for c in range(real):
+                out[(begin + i) * columns + start + c] = scratch[i * pitch + c]
 
 
-def multiply(
+def multiply_all(
     out, left, strides, right, right_strides, bias, other, kind, slope, size, workers
 ):
     """out[R, N] = f(left[R, K] @ right[K, N] + bias[N]), or (left @ right) * f'(other)
@@ -97,32 +76,30 @@ def multiply(
     rows, inner, columns = size
     lanes, wide = lanes_of(out), panel_width(out)
     padded = -(-columns // lanes) * lanes
-    panels = np.zeros(padded * inner, out.dtype)
+    panels = np.zeros(padded * (inner + 1), out.dtype)  # the last row is the bias
     for k in range(inner):
         for n in range(columns):
             start = n // wide * wide
             width = min(wide, padded - start)
             to = start * inner + k * width + n - start
             panels[to] = right[k * right_strides[0] + n * right_strides[1]]
-    start_values = np.zeros(padded, out.dtype)
-    start_values[: bias.size] = bias
+    panels[padded * inner : padded * inner + bias.size] = bias
     blocks = -(-rows // _ROWS)
-    scratch = np.zeros((blocks, 2 * TILE_ROWS * wide), out.dtype)
-    offsets = np.zeros((blocks, TILE_ROWS), np.int64)
+    packed = np.zeros((blocks, _ROWS * inner), out.dtype)
+    scratch = np.zeros((blocks, 2 * _ROWS * wide), out.dtype)
     for b in prange(blocks):
         _multiply_rows(
             out,
             left,
             strides,
             panels,
-            start_values,
             other,
             kind,
             slope,
             size,
             b * _ROWS,
+            packed[b],
             scratch[b],
-            offsets[b],
         )
 
 
@@ -130,41 +107,42 @@ def multiply(
 
 
 @kernel
-def _loss_rows(net, work, targets, begin, end):
-    for b in range(begin, end):
-        predict_row(net.loss, net, work.activations, 0, work.capacity, b)
-        loss_row(net.loss, net, work, targets, b, b)
+def _loss_rows(delta, Z, targets, kind, size, begin, scratch):
+    """Deltas of the rows ``begin`` to ``begin + _ROWS``; the sum of their losses."""
+    rows, outputs = size
+    lanes, columns = lanes_of(Z), target_columns(kind, outputs)
+    divisor, total = Z.dtype.type(rows), 0.0
+    labels = outputs * lanes
+    losses = labels + columns * lanes
+    for b in range(begin, min(begin + _ROWS, rows), lanes):
+        for r in range(lanes):  # rows beyond the last repeat it
+            row = min(b + r, rows - 1)
+            for o in range(outputs):
+                scratch[o * lanes + r] = Z[row * outputs + o]
+            for o in range(columns):
+                scratch[labels + o * lanes + r] = targets[row * columns + o]
+        predict_lanes(kind, outputs, scratch, 0)
+        vstore(scratch, losses, loss_lanes(kind, outputs, scratch, 0, labels))
+        for r in range(min(lanes, rows - b)):
+            total += scratch[losses + r]
+            for o in range(outputs):
+                delta[(b + r) * outputs + o] = scratch[o * lanes + r] / divisor
+    return total
 
 
 def loss_and_delta(loss, delta, Z, targets, kind, size, workers):
     """loss[0] = mean over the rows, delta[B, O] = its gradient with respect to Z[B, O]"""
-    rows, columns = size
-    lanes, pitch = lanes_of(Z), panel_width(Z)
-    width = -(-columns // pitch) * pitch
-    capacity = -(-rows // lanes) * lanes
-    layers = np.zeros(2, LAYER)
-    layers[1].units = columns
-    net = Network(layers, 1, 0, kind)
-    activations = np.zeros(capacity * width, Z.dtype)
-    deltas = np.zeros(capacity * width, Z.dtype)
-    row_loss = np.ones(capacity, Z.dtype)
-    work = OutputRows(activations, deltas, row_loss, capacity)
-    for b in range(rows):
-        for o in range(columns):
-            at = o // pitch * pitch * capacity + b * pitch + o % pitch
-            activations[at] = Z[b * columns + o]
+    rows, outputs = size
     blocks = -(-rows // _ROWS)
-    for i in prange(blocks):
-        _loss_rows(net, work, targets, i * _ROWS, min((i + 1) * _ROWS, rows))
-    finish_losses(kind, row_loss, 0, capacity)
+    scratch = np.zeros((blocks, (2 * outputs + 1) * lanes_of(Z)), Z.dtype)
+    losses = np.zeros(blocks)
+    for b in prange(blocks):
+        losses[b] = _loss_rows(delta, Z, targets, kind, size, b * _ROWS, scratch[b])
     total = 0.0
-    for b in range(rows):
-        total += row_loss[b]
-        for o in range(columns):
-            at = o // pitch * pitch * capacity + b * pitch + o % pitch
-            delta[b * columns + o] = deltas[at] / Z.dtype.type(rows)
+    for b in range(blocks):
+        total += losses[b]
     if kind == SQUARED_ERROR:  # the row losses are means over the outputs
-        total *= columns
+        total *= outputs
     loss[0] = total / rows
 
 

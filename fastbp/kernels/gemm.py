@@ -1,17 +1,19 @@
 """Register tiles: the one product that every dense layer is made of.
 
-Shapes   a tile is TILE_ROWS rows by 1 to TILE_VECTORS registers of columns; all its
-         sums stay in registers while k runs.
+Shapes   a tile is TILE_ROWS rows by 1 to TILE_VECTORS registers of columns, or
+         TALL_ROWS rows by one register; all its sums stay in registers while k runs.
 Panels   a matrix M[R, N] inside a network is stored as panels of ``panel_width`` (PW)
          columns, [ceil(N / PW)][R][PW]: a tile reads its right operand front to back,
          and no row is a power of two apart from the next. The last panel of a weight
          matrix is narrower, N padded to whole registers.
-Left     scalars, read in place: rows of X through the shuffled index, rows of panels,
-         or columns of a strip of inputs.
+Left     scalars, each used for a whole row of the tile: rows or columns of panels.
 
 A tile of 8 x 3 registers needs 24 sums, 3 right operands and 1 to 2 left ones of the
-32 registers of AVX-512 and NEON; with 16 registers (AVX2, SSE2), 4 x 3 fits.
+32 registers of AVX-512 and NEON; with 16 registers (AVX2, SSE2), 4 x 3 fits. One
+register of columns is worth a tall tile: 8 x 1 would spend its time on loading scalars.
 """
+
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -23,164 +25,155 @@ from fastbp.kernels.simd import kernel, lanes_of, part
 
 TILE_ROWS = 8 if simd.REGISTERS == 32 else 4
 TILE_VECTORS = 3
+TALL_ROWS = TILE_ROWS * TILE_VECTORS
 
-# The width of a tile as a type: pass one of these where a kernel asks for ``vectors``.
-ONE, TWO, THREE = (0,), (0, 0), (0, 0, 0)
+#: Steps of k between two branches: the loop's own instructions cost an eighth otherwise.
+_UNROLLED = 2
+
+#: What is known of the rows of a left operand when a kernel is compiled.
+ANY, ROWS, COLUMNS = range(3)
 
 _INT = ir.IntType(64)
 
 
-@intrinsic
-def evenly(typingctx, first, stride):
-    """(first, first + stride, ...): offsets of the TILE_ROWS rows of a left operand."""
+class Out(NamedTuple):
+    """O[r, c] = array[first + r row + c]"""
 
-    def codegen(context, builder, sig, args):
-        rows = [
-            builder.add(args[0], builder.mul(args[1], _INT(r))) for r in range(TILE_ROWS)
-        ]
-        return context.make_tuple(builder, sig.return_type, rows)
-
-    return types.UniTuple(types.intp, TILE_ROWS)(types.intp, types.intp), codegen
+    array: Any
+    first: int
+    row: int
 
 
-@intrinsic
-def listed(typingctx, offsets, first):
-    """offsets[first : first + TILE_ROWS] as a tuple: row offsets of a left operand."""
+class Left(NamedTuple):
+    """L[r, k] = array[first + r row + (k // block) jump + (k % block) step]
 
-    def codegen(context, builder, sig, args):
-        pointer = simd.emit_pointer(context, builder, sig.args[0], *args)
-        rows = [builder.load(builder.gep(pointer, [_INT(r)])) for r in range(TILE_ROWS)]
-        return context.make_tuple(builder, sig.return_type, rows)
-
-    return types.UniTuple(types.intp, TILE_ROWS)(offsets, types.intp), codegen
-
-
-def _tile_type(array, vectors):
-    return types.UniTuple(simd.vector_of(array.dtype), TILE_ROWS * len(vectors))
-
-
-@intrinsic
-def tile_of_rows(typingctx, array, offset, vectors):
-    """A tile with array[offset : offset + width] in every row; zeros for offset -1."""
-    tile = _tile_type(array, vectors)
-
-    def codegen(context, builder, sig, args):
-        vector = context.get_value_type(tile.dtype)
-        zero = ir.Constant(vector, None)
-        before = builder.block
-        given = builder.icmp_signed(">=", args[1], _INT(0))
-        with builder.if_then(given):
-            pointer = simd.emit_pointer(context, builder, sig.args[0], *args[:2])
-            loaded = [
-                simd.emit_vector_load(builder, pointer, vector, c)
-                for c in range(len(vectors))
-            ]
-            loading = builder.block
-        row = []
-        for value in loaded:
-            node = builder.phi(vector)
-            node.add_incoming(zero, before)
-            node.add_incoming(value, loading)
-            row.append(node)
-        return context.make_tuple(builder, tile, row * TILE_ROWS)
-
-    return tile(array, types.intp, vectors), codegen
-
-
-@intrinsic
-def tile_store(typingctx, array, offset, pitch, tile, floor):
-    """array[offset + r * pitch + c] = max(tile[r, c], floor); NaN stays NaN."""
-
-    def codegen(context, builder, sig, args):
-        vector = context.get_value_type(tile.dtype)
-        pointer = simd.emit_pointer(context, builder, sig.args[0], *args[:2])
-        low = simd.emit_splat(builder, args[4], vector)
-        vectors = len(tile) // TILE_ROWS
-        for n, value in enumerate(cgutils.unpack_tuple(builder, args[3])):
-            row = builder.gep(pointer, [builder.mul(args[2], _INT(n // vectors))])
-            below = builder.fcmp_ordered("<", value, low)
-            kept = builder.select(below, low, value)
-            simd.emit_vector_store(builder, kept, row, n % vectors)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, tile, array.dtype), codegen
-
-
-@intrinsic
-def product(typingctx, tile, left, rows, walk, right, first, pitch, n):
-    """tile[r, c] + sum_k left[rows[r] + w(k)] * right[first + k pitch + c], k < n.
-
-    ``walk = (step, block, jump)``: w(k) = (k // block) jump + (k % block) step.
-    One chain of fused multiply-adds for each element, in the order of k.
+    ``row`` is PW for rows of panels, or 1 for their columns.
     """
 
+    array: Any
+    first: int
+    row: int
+    step: int
+    block: int
+    jump: int
+
+
+class Right(NamedTuple):
+    """R[k, c] = array[first + k stride + c]"""
+
+    array: Any
+    first: int
+    stride: int
+
+
+def _add_products(builder, sums, left_pointers, column_pointer, vectors):
+    """sums[r, c] += left_pointers[r][0] * column_pointer[c], for one k."""
+    vector = sums[0].type.pointee
+    columns = [
+        simd.emit_vector_load(builder, column_pointer, vector, c) for c in range(vectors)
+    ]
+    for r, pointer in enumerate(left_pointers):
+        row = simd.emit_splat(builder, builder.load(pointer), vector)
+        for c, column in enumerate(columns):
+            total = sums[r * vectors + c]
+            builder.store(simd.emit_fma(builder, row, column, builder.load(total)), total)
+
+
+def _initial_sums(builder, vector, rows, vectors, start_pointer, start):
+    """Stack slots (registers, once optimised) with a row of start values, or zeros."""
+    slots = [
+        cgutils.alloca_once_value(builder, ir.Constant(vector, None))
+        for _ in range(rows * vectors)
+    ]
+    with builder.if_then(builder.icmp_signed(">=", start, _INT(0))):
+        for c in range(vectors):
+            value = simd.emit_vector_load(builder, start_pointer, vector, c)
+            for r in range(rows):
+                builder.store(value, slots[r * vectors + c])
+    return slots
+
+
+@intrinsic(prefer_literal=True)
+def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start, floor):
+    """O[i, c] = max(S[c] + sum_k L[i, k] R[k, c], floor), k < n
+
+    for ``rows`` rows i from r and ``vectors`` registers of columns c, both constants;
+    S = right.array[start:], or 0 where ``start`` is -1. NaN stays NaN. One chain of
+    fused multiply-adds for each element, in the order of k. ``form`` says what is known
+    of left.row, as the many rows of a tall tile have no registers for their addresses:
+    ROWS of panels, COLUMNS of panels, or ANY.
+    """
+    constants = (rows, vectors, form)
+    rows, vectors, form = (constant.literal_value for constant in constants)
+    array = out[0]
+    width = simd.vector_of(array.dtype).lanes * TILE_VECTORS
+    known = {ANY: None, COLUMNS: 1, ROWS: width}[form]
+
     def codegen(context, builder, sig, args):
-        tile_v, left_v, rows_v, walk_v, right_v, first_v, pitch_v, n_v = args
-        vector = context.get_value_type(tile.dtype)
-        vectors = len(tile) // len(rows)
-        start = cgutils.unpack_tuple(builder, tile_v)
-        step, block, jump = cgutils.unpack_tuple(builder, walk_v)
-        row_pointers = [
-            simd.emit_pointer(context, builder, sig.args[1], left_v, row)
-            for row in cgutils.unpack_tuple(builder, rows_v)
-        ]
-        right_pointer = simd.emit_pointer(context, builder, sig.args[4], right_v, first_v)
+        r, out_v, left_v, right_v, n_v, start_v, floor_v = args[3:]
+        out_array, out_first, out_row = cgutils.unpack_tuple(builder, out_v)
+        left_array, first, row, step, block, jump = cgutils.unpack_tuple(builder, left_v)
+        right_array, right_first, stride = cgutils.unpack_tuple(builder, right_v)
+        vector = context.get_value_type(simd.vector_of(array.dtype))
 
-        def phis(values, origin):
-            nodes = [builder.phi(value.type) for value in values]
-            for node, value in zip(nodes, values, strict=True):
-                node.add_incoming(value, origin)
-            return nodes
+        def pointer(array_type, array, offset):
+            return simd.emit_pointer(context, builder, array_type, array, offset)
 
-        before = builder.block
-        outer = builder.append_basic_block("product.block")
-        inner = builder.append_basic_block("product")
-        turn = builder.append_basic_block("product.turn")
-        after = builder.append_basic_block("product.end")
-        builder.cbranch(builder.icmp_signed(">", n_v, _INT(0)), outer, after)
+        def advanced(cursor, distance):
+            return builder.gep(builder.load(cursor), [distance])
 
-        builder.position_at_end(outer)  # blocks of k: left starts anew, right goes on
-        k_outer, offset_outer, *sums_outer = phis([_INT(0), _INT(0), *start], before)
-        rest = builder.sub(n_v, k_outer)
-        shorter = builder.icmp_signed("<", rest, block)
-        k_end = builder.add(k_outer, builder.select(shorter, rest, block))
-        builder.branch(inner)
+        row = row if known is None else _INT(known)
+        rows_apart = [builder.mul(_INT(i), row) for i in range(rows)]
+        first = builder.add(first, builder.mul(r, row))
+        block_start, left_cursor, right_cursor = (
+            cgutils.alloca_once_value(builder, value)
+            for value in (
+                pointer(left[0], left_array, first),
+                pointer(left[0], left_array, first),
+                pointer(right[0], right_array, right_first),
+            )
+        )
+        start_pointer = pointer(right[0], right_array, start_v)
+        sums = _initial_sums(builder, vector, rows, vectors, start_pointer, start_v)
 
-        builder.position_at_end(inner)
-        k, element, *sums = phis([k_outer, offset_outer, *sums_outer], outer)
-        columns = builder.gep(right_pointer, [builder.mul(k, pitch_v)])
-        column_vectors = [
-            simd.emit_vector_load(builder, columns, vector, c) for c in range(vectors)
-        ]
-        new = []
-        for r, pointer in enumerate(row_pointers):
-            scalar = builder.load(builder.gep(pointer, [element]))
-            row = simd.emit_splat(builder, scalar, vector)
-            new += [
-                simd.emit_fma(builder, row, column, sums[r * vectors + c])
-                for c, column in enumerate(column_vectors)
-            ]
-        k_next = builder.add(k, _INT(1))
-        advanced = [k_next, builder.add(element, step), *new]
-        for node, value in zip([k, element, *sums], advanced, strict=True):
-            node.add_incoming(value, inner)
-        builder.cbranch(builder.icmp_signed("<", k_next, k_end), inner, turn)
+        def add_products(times):
+            for _ in range(times):
+                _add_products(
+                    builder,
+                    sums,
+                    [advanced(left_cursor, apart) for apart in rows_apart],
+                    builder.load(right_cursor),
+                    vectors,
+                )
+                builder.store(advanced(left_cursor, step), left_cursor)
+                builder.store(advanced(right_cursor, stride), right_cursor)
 
-        builder.position_at_end(turn)
-        advanced = [k_end, builder.add(offset_outer, jump), *new]
-        nodes = [k_outer, offset_outer, *sums_outer]
-        for node, value in zip(nodes, advanced, strict=True):
-            node.add_incoming(value, turn)
-        builder.cbranch(builder.icmp_signed("<", k_end, n_v), outer, after)
+        with cgutils.for_range_slice(builder, _INT(0), n_v, block, _INT) as (k, _):
+            builder.store(builder.load(block_start), left_cursor)
+            rest = builder.sub(n_v, k)
+            shorter = builder.icmp_signed("<", rest, block)
+            count = builder.select(shorter, rest, block)
+            shift = _INT(_UNROLLED.bit_length() - 1)
+            with cgutils.for_range(builder, builder.ashr(count, shift)):
+                add_products(_UNROLLED)
+            with cgutils.for_range(builder, builder.and_(count, _INT(_UNROLLED - 1))):
+                add_products(1)
+            builder.store(advanced(block_start, jump), block_start)
 
-        builder.position_at_end(after)
-        result = phis(start, before)
-        for node, value in zip(result, new, strict=True):
-            node.add_incoming(value, turn)
-        return context.make_tuple(builder, tile, result)
+        low = simd.emit_splat(builder, floor_v, vector)
+        for i in range(rows):
+            number = builder.add(r, _INT(i))
+            offset = builder.add(out_first, builder.mul(number, out_row))
+            target = pointer(array, out_array, offset)
+            for c in range(vectors):
+                value = builder.load(sums[i * vectors + c])
+                below = builder.fcmp_ordered("<", value, low)
+                kept = builder.select(below, low, value)
+                simd.emit_vector_store(builder, kept, target, c)
+        return context.get_dummy_value()
 
     i = types.intp
-    return tile(tile, left, rows, types.UniTuple(i, 3), right, i, i, i), codegen
+    return types.void(*constants, i, out, left, right, i, i, array.dtype), codegen
 
 
 @part
@@ -190,41 +183,26 @@ def panel_width(array):
 
 
 @kernel
-def multiply_tile(
-    out,
-    at,
-    pitch,
-    floor,
-    bias,
-    start,
-    left,
-    rows,
-    step,
-    block,
-    jump,
-    right,
-    first,
-    stride,
-    n,
-    width,
-):
-    """out[at + r pitch + c] = max(bias[start + c] + left[r, :] @ right[:, c], floor)
+def multiply(out, left, right, n, rows, width, start, floor):
+    """O[r, c] = max(S[c] + sum_k L[r, k] R[k, c], floor), k < n
 
-    for TILE_ROWS rows r and ``width`` columns c, 1 to TILE_VECTORS registers; no bias
-    where ``start`` is -1. ``left`` is read at ``rows`` along (step, block, jump), and
-    ``right`` at ``first`` with ``stride``, for k < n: see ``product``.
+    for r < rows, whole tiles, and c < width, 1 to TILE_VECTORS registers. S is
+    right.array[start:], or 0 where ``start`` is -1.
     """
-    walk = (step, block, jump)
-    vectors = width // lanes_of(out)
+    vectors = width // lanes_of(out.array)
+    tall = rows // TALL_ROWS * TALL_ROWS if vectors == 1 else 0
     if vectors == 3:
-        three = tile_of_rows(bias, start, THREE)
-        three = product(three, left, rows, walk, right, first, stride, n)
-        tile_store(out, at, pitch, three, floor)
+        for r in range(0, rows, TILE_ROWS):
+            multiply_tile(TILE_ROWS, 3, ANY, r, out, left, right, n, start, floor)
     elif vectors == 2:
-        two = tile_of_rows(bias, start, TWO)
-        two = product(two, left, rows, walk, right, first, stride, n)
-        tile_store(out, at, pitch, two, floor)
+        for r in range(0, rows, TILE_ROWS):
+            multiply_tile(TILE_ROWS, 2, ANY, r, out, left, right, n, start, floor)
+    elif left.row == 1:
+        for r in range(0, tall, TALL_ROWS):
+            multiply_tile(TALL_ROWS, 1, COLUMNS, r, out, left, right, n, start, floor)
     else:
-        one = tile_of_rows(bias, start, ONE)
-        one = product(one, left, rows, walk, right, first, stride, n)
-        tile_store(out, at, pitch, one, floor)
+        for r in range(0, tall, TALL_ROWS):
+            multiply_tile(TALL_ROWS, 1, ROWS, r, out, left, right, n, start, floor)
+    if vectors == 1:
+        for r in range(tall, rows, TILE_ROWS):
+            multiply_tile(TILE_ROWS, 1, ANY, r, out, left, right, n, start, floor)

@@ -4,7 +4,7 @@ A training step is two parallel regions:
 
   1. over blocks of rows: forward through all layers, loss and output delta, deltas back
      to the first hidden layer;
-  2. over strips of weights: gradient, L2 term, optimizer, transposed copy.
+  2. over panels of weights: gradient, L2 term, optimizer, transposed copy.
 
 In each region a worker takes the next task from an atomic counter until none is left,
 so that a thread which the system has descheduled holds up one task and not its share
@@ -21,82 +21,106 @@ from numba import prange
 from fastbp.kernels.dense import (
     dense_backward_block,
     dense_forward_block,
-    strip_width,
-    train_strip,
+    pack_inputs,
+    row_grain,
+    train_weights,
 )
 from fastbp.kernels.gemm import TILE_ROWS, panel_width
-from fastbp.kernels.losses import finish_losses, loss_row, predict_row
-from fastbp.kernels.simd import kernel, part, take_next
+from fastbp.kernels.losses import loss_lanes, predict_lanes, target_columns
+from fastbp.kernels.simd import (
+    kernel,
+    lanes_of,
+    part,
+    take_next,
+    transpose_square,
+    vstore,
+)
 from fastbp.kernels.updates import make_step
 
-#: Rows that pass through the whole network together: their activations stay in the
-#: second-level cache while each panel of weights is used for several tiles.
-BLOCK_ROWS = 48
-
-# The next task of each region and the next worker's number, each on its own cache line.
-ROW_TASKS, STRIP_TASKS, WORKERS = 0, 8, 16
+# The next task and the next worker's number of each region, each on its own cache line.
+ROW_TASKS, ROW_WORKERS, WEIGHT_TASKS, WEIGHT_WORKERS = 0, 8, 16, 24
 
 
 @part
-def _block_rows(rows, grain, workers):
-    """Rows of one task: at most BLOCK_ROWS, fewer when workers would stay idle."""
+def _block_rows(rows, most, grain, workers):
+    """Rows of one task: at most ``most``, fewer when workers would stay idle."""
     share = -(-rows // (2 * workers))
-    return min(BLOCK_ROWS, -(-share // grain) * grain)
+    return min(most, -(-share // grain) * grain)
+
+
+@part
+def _read_outputs(net, A, base, capacity, b, scratch, at):
+    """scratch[at:] = pre-activations [O][lanes] of the rows b, ..., b + lanes - 1."""
+    lanes, pitch = lanes_of(A), panel_width(A)
+    outputs = net.layers[net.depth]
+    for o in range(0, outputs.columns, lanes):
+        panel = (outputs.place + o // pitch * pitch) * capacity
+        source = base + panel + b * pitch + o % pitch
+        transpose_square(A, source, pitch, scratch, at + o * lanes, lanes)
+
+
+@part
+def _write_deltas(net, D, capacity, b, scratch, at):
+    """D of the rows b, ..., b + lanes - 1 = scratch[at:], [O][lanes]."""
+    lanes, pitch = lanes_of(D), panel_width(D)
+    outputs = net.layers[net.depth]
+    for o in range(0, outputs.columns, lanes):
+        panel = (outputs.place + o // pitch * pitch) * capacity
+        to = panel + b * pitch + o % pitch
+        transpose_square(scratch, at + o * lanes, lanes, D, to, pitch)
+
+
+@part
+def _loss_block(net, data, work, start, batch, begin, end, at):
+    """row_loss[begin:end] and the output deltas of these rows."""
+    A, D, capacity, scratch = work.activations, work.deltas, work.capacity, work.scratch
+    lanes = lanes_of(A)
+    outputs = net.layers[net.depth].units
+    columns = target_columns(net.loss, outputs)
+    targets = at + net.layers[net.depth].columns * lanes
+    for b in range(begin, end, lanes):
+        _read_outputs(net, A, 0, capacity, b, scratch, at)
+        predict_lanes(net.loss, outputs, scratch, at)
+        for r in range(lanes):  # rows beyond the batch repeat the last one
+            row = data.order[start + min(b + r, batch - 1)] * columns
+            for o in range(columns):
+                scratch[targets + o * lanes + r] = data.targets[row + o]
+        loss = loss_lanes(net.loss, outputs, scratch, at, targets)
+        vstore(work.row_loss, b, loss)
+        _write_deltas(net, D, capacity, b, scratch, at)
 
 
 @kernel
-def _work_on_rows(net, theta, data, work, start, batch, workers):
-    block = _block_rows(batch, strip_width(theta), workers)
-    padded = -(-batch // TILE_ROWS) * TILE_ROWS
+def _train_rows(net, theta, data, work, start, batch, workers):
+    A, D, capacity = work.activations, work.deltas, work.capacity
+    block = _block_rows(batch, work.block, row_grain(theta), workers)
+    at = take_next(work.counters, ROW_WORKERS) * work.share
     while True:
         begin = take_next(work.counters, ROW_TASKS) * block
         if begin >= batch:
             break
-        end = min(begin + block, padded)
-        for b in range(begin, end):  # rows of padding repeat the last one
-            work.offsets[b] = data.order[start + min(b, batch - 1)] * net.layers[0].units
+        last = min(begin + block, batch)
+        end = -(-last // TILE_ROWS) * TILE_ROWS
+        pack_inputs(net, data, start, A, 0, capacity, begin, last)
         for layer in range(net.depth):
-            dense_forward_block(
-                net,
-                layer,
-                theta,
-                data.X,
-                work.offsets,
-                work.activations,
-                0,
-                work.capacity,
-                begin,
-                end,
-            )
-        for b in range(begin, min(end, batch)):
-            predict_row(net.loss, net, work.activations, 0, work.capacity, b)
-            loss_row(net.loss, net, work, data.targets, data.order[start + b], b)
-        finish_losses(net.loss, work.row_loss, begin, end)
+            dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
+        _loss_block(net, data, work, start, batch, begin, end, at)
         for layer in range(net.depth - 1, 0, -1):
-            dense_backward_block(
-                net,
-                layer,
-                work.activations,
-                work.deltas,
-                work.transposed,
-                work.capacity,
-                begin,
-                end,
-            )
+            dense_backward_block(net, layer, A, D, work.transposed, capacity, begin, end)
 
 
 @kernel
-def _work_on_strips(net, parameters, data, work, optimizer, t, batch):
+def _train_weights(net, parameters, work, optimizer, t, batch):
     step = _step(optimizer, t, batch, parameters[0])
-    at = take_next(work.counters, WORKERS) * work.scratch
+    at = take_next(work.counters, WEIGHT_WORKERS) * work.share
     while True:
-        task = take_next(work.counters, STRIP_TASKS)
+        task = take_next(work.counters, WEIGHT_TASKS)
         if task >= work.tasks.shape[0]:
             break
         layer, first = work.tasks[task, 0], work.tasks[task, 1]
         columns = (work.tasks[task, 2], work.tasks[task, 3])
-        work.squares[task] = train_strip(
-            net, layer, first, columns, parameters, data.X, work, batch, at, step
+        work.squares[task] = train_weights(
+            net, layer, first, columns, parameters, work, batch, at, step
         )
 
 
@@ -138,58 +162,42 @@ def train_steps(
         start = i * batch_size
         batch = min(batch_size, n - start)
         t = taken[0] + 1
-        work.counters[ROW_TASKS] = 0
-        work.counters[STRIP_TASKS] = 0
-        work.counters[WORKERS] = 0
+        work.counters[:] = 0
         for _ in prange(workers):
-            _work_on_rows(net, parameters[0], data, work, start, batch, workers)
+            _train_rows(net, parameters[0], data, work, start, batch, workers)
         for _ in prange(workers):
-            _work_on_strips(net, parameters, data, work, optimizer, t, batch)
+            _train_weights(net, parameters, work, optimizer, t, batch)
         losses[i] = _mean_loss(work, batch, optimizer.alpha)
         taken[0] = t
 
 
 @kernel
-def _predict_blocks(net, theta, X, out, work, rows):
-    inputs, outputs = net.layers[0].units, net.layers[net.depth].units
-    pitch, place = panel_width(theta), net.layers[net.depth].place
-    capacity = work.capacity
-    worker = take_next(work.counters, WORKERS)
-    base = worker * work.columns * capacity
-    first_offset = worker * capacity
-    offsets = work.offsets[first_offset : first_offset + capacity]
+def _predict_blocks(net, theta, data, out, work):
+    lanes, capacity = lanes_of(theta), work.capacity
+    outputs, rows = net.layers[net.depth].units, data.order.size
+    worker = take_next(work.counters, ROW_WORKERS)
+    base, at = worker * work.columns * capacity, worker * work.share
+    A, scratch = work.activations, work.scratch
     while True:
         start = take_next(work.counters, ROW_TASKS) * capacity
         if start >= rows:
             break
         batch = min(capacity, rows - start)
-        padded = -(-batch // TILE_ROWS) * TILE_ROWS
-        for b in range(padded):
-            offsets[b] = (start + min(b, batch - 1)) * inputs
+        end = -(-batch // TILE_ROWS) * TILE_ROWS
+        pack_inputs(net, data, start, A, base, capacity, 0, batch)
         for layer in range(net.depth):
-            dense_forward_block(
-                net,
-                layer,
-                theta,
-                X,
-                offsets,
-                work.activations,
-                base,
-                capacity,
-                0,
-                padded,
-            )
-        for b in range(batch):
-            predict_row(net.loss, net, work.activations, base, capacity, b)
-            row = base + place * capacity + b * pitch
-            for o in range(outputs):
-                at = row + o // pitch * pitch * capacity + o % pitch
-                out[(start + b) * outputs + o] = work.activations[at]
+            dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
+        for b in range(0, batch, lanes):
+            _read_outputs(net, A, base, capacity, b, scratch, at)
+            predict_lanes(net.loss, outputs, scratch, at)
+            for r in range(min(lanes, batch - b)):
+                to = (start + b + r) * outputs
+                for o in range(outputs):
+                    out[to + o] = scratch[at + o * lanes + r]
 
 
-def predict_rows(net, theta, X, out, work, rows, workers):
-    """out[rows, O] = the network's predictions for X[rows, I], both row-major."""
-    work.counters[ROW_TASKS] = 0
-    work.counters[WORKERS] = 0
+def predict_rows(net, theta, data, out, work, workers):
+    """out[n, O] = the network's predictions for the rows of X in their order."""
+    work.counters[:] = 0
     for _ in prange(workers):
-        _predict_blocks(net, theta, X, out, work, rows)
+        _predict_blocks(net, theta, data, out, work)

@@ -362,20 +362,6 @@ def lane_sum(typingctx, a):
 
 
 @intrinsic
-def lane_max(typingctx, a):
-    """Largest lane; NaN lanes may be ignored."""
-
-    def codegen(context, builder, sig, args):
-        return _fold(
-            builder,
-            args[0],
-            lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y),
-        )
-
-    return a.dtype(a), codegen
-
-
-@intrinsic
 def transpose_square(typingctx, source, first, stride, target, to, pitch):
     """target[to + c * pitch + r] = source[first + r * stride + c] for r, c < lanes."""
     if source.dtype != target.dtype:

@@ -48,8 +48,8 @@ def functions(x, out):
 
 
 @numba.njit(error_model="numpy")
-def call_activate(kind, Z, first, pitch, width, rows):
-    activate(kind, Z, first, pitch, width, rows)
+def call_activate(kind, Z, first, pitch, width, real, rows):
+    activate(kind, Z, first, pitch, width, real, rows)
 
 
 @numba.njit(error_model="numpy")
@@ -206,16 +206,20 @@ def test_functions_stay_inside_their_ranges(dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_activate_changes_only_its_block(dtype, kind):
     rng = np.random.default_rng(4)
-    for block, inside in blocks(simd.lanes(dtype)):
-        Z = rng.uniform(-5, 5, inside.size).astype(dtype)
-        A, expected = Z.copy(), Z.copy()
-        call_activate(KINDS[kind], A, *block)
-        if kind == "tanh":
-            expected[inside] = evaluate(Z)[TANH_OF][inside]
-        elif kind == "logistic":
-            expected[inside] = evaluate(Z)[LOGISTIC_OF][inside]
-        # identity changes nothing; relu was applied when the tile was stored
-        np.testing.assert_array_equal(A, expected)
+    for (first, pitch, width, rows), inside in blocks(simd.lanes(dtype)):
+        for padding in range(simd.lanes(dtype)):
+            Z = rng.uniform(-5, 5, inside.size).astype(dtype)
+            A, expected = Z.copy(), Z.copy()
+            real = width - padding
+            call_activate(KINDS[kind], A, first, pitch, width, real, rows)
+            if kind == "tanh":
+                expected[inside] = evaluate(Z)[TANH_OF][inside]
+            elif kind == "logistic":
+                expected[inside] = evaluate(Z)[LOGISTIC_OF][inside]
+                columns = np.arange(real, width)
+                expected[first + pitch * np.arange(rows)[:, None] + columns] = 0
+            # identity changes nothing; relu was applied when the tile was stored
+            np.testing.assert_array_equal(A, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastbp import launch, network
-from fastbp.kernels.programs import BLOCK_ROWS
+from fastbp.network import _BLOCK_ROWS as BLOCK_ROWS
 from fastbp.tables import ADAM, GRADIENT, SGD, Data, Optimizer
 from tests import reference
 
@@ -565,8 +565,7 @@ def check_prediction(case):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_predictions_for_every_number_of_rows(dtype):
-    block = network._PREDICTION_ROWS
-    for rows, kind in zip(range(1, 2 * block + 3), kinds(), strict=False):
+    for rows, kind in zip(range(1, 2 * BLOCK_ROWS + 3), kinds(), strict=False):
         check_prediction(make_case(dtype, (5, 7, 3), rows, *kind, spare=0))
 
 
@@ -651,12 +650,16 @@ def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
     case = make_case(dtype, (20, 60, 5), 501, "logistic", "softmax", spare=0)
     expected = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
     theta = network.pack(case.plan, case.coefs, case.intercepts)
-    X = network.read_only(case.X.view())
+    inputs = Data(
+        network.read_only(case.X.view()),
+        network.read_only(case.targets[:0]),
+        network.read_only(np.arange(len(case.X))),
+    )
     for workers in WORKERS:
         for parallel in (False, True):
             for block in (8, 48):
                 out = np.full(expected.shape, np.nan, dtype)
                 work = network.prediction_workspace(case.plan, block, workers)
-                args = (case.plan.net, theta, X, out.reshape(-1), work, len(out))
+                args = (case.plan.net, theta, inputs, out.reshape(-1), work)
                 call_directly("predict_rows", args, case.plan.dtype, parallel, workers)
                 np.testing.assert_array_equal(out, expected)

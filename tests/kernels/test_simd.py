@@ -14,7 +14,6 @@ from fastbp.kernels.simd import (
     copysign,
     first_lanes,
     fma,
-    lane_max,
     lane_sum,
     lanes_of,
     polynomial,
@@ -98,7 +97,6 @@ def copy(source, first, target, to, n):
 @numba.njit(error_model="numpy")
 def fold(a, out):
     out[0] = lane_sum(vload(a, 0))
-    out[1] = lane_max(vload(a, 0))
 
 
 @numba.njit(error_model="numpy")
@@ -205,22 +203,6 @@ def test_lane_sum_adds_in_one_fixed_tree(dtype):
         while len(tree) > 1:
             tree = tree[: len(tree) // 2] + tree[len(tree) // 2 :]
         assert out[0] == tree[0]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_lane_max_finds_the_largest_in_any_lane(dtype):
-    lanes, rng = lanes_for(dtype), np.random.default_rng(3)
-    out = np.empty(2, dtype)
-    for place in range(lanes):
-        a = -np.abs(draw(rng, dtype, lanes))
-        a[place] = 0.5
-        fold(a, out)
-        assert out[1] == 0.5
-    fold(np.full(lanes, -np.inf, dtype), out)
-    assert out[1] == -np.inf
-    a[3 % lanes] = np.inf
-    fold(a, out)
-    assert out[1] == np.inf
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
