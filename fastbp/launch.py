@@ -1,16 +1,17 @@
 """The one gate to native code: which program runs, on how many threads, from where.
 
 Importing this module does not import Numba. The first call does, and compiles (or loads
-from the compile cache) just the program that it needs: serial or parallel, for one dtype.
+from the compile cache) just the program that it needs, for one dtype.
 
 Threads
-    At most ``n_jobs`` (``None`` and -1: no limit of its own), never more than
-    ``numba.get_num_threads()``, joblib's cpu count, and ``OMP_NUM_THREADS``. A call
-    runs serially when its steps are too small to be worth two parallel regions, when
-    another thread is inside a parallel region, in a process forked from this one
-    (OpenMP's threads do not survive a fork, and a process pool already uses the
-    cores), and under Numba's ``workqueue`` layer anywhere but in the main thread.
-    The number of threads never changes a result.
+    At most ``n_jobs`` (``None`` and -1: no limit of its own), never more than Numba's
+    number of threads, joblib's cpu count, and ``OMP_NUM_THREADS``. The number of
+    threads never changes a result. Training and prediction bring their own threads
+    (``fastbp.threads``). The programs on plain arrays are ``prange`` loops of Numba's;
+    a call of one runs serially when it is too small to be worth a parallel region, when
+    another thread is inside one, in a process forked from this one (OpenMP's threads do
+    not survive a fork, and a process pool already uses the cores), and under Numba's
+    ``workqueue`` layer anywhere but in the main thread.
 Cache
     Machine code is cached on disk by Numba. Numba notices only edits of the file that
     defines a function, so the names of the programs carry a digest of all kernel
@@ -24,7 +25,6 @@ import importlib
 import multiprocessing
 import os
 import threading
-import time
 import types
 import warnings
 from pathlib import Path
@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Seconds of serial work in a step that make its two parallel regions worth while, by
-# threading layer: a region costs about 1 us under OpenMP and up to 100 us under
-# workqueue (two hand-overs through condition variables).
+# Seconds of serial work that make a parallel region worth while, by threading layer: it
+# costs about 1 us under OpenMP and up to 100 us under workqueue (two hand-overs through
+# condition variables).
 _WORTH_A_REGION = {"omp": 20e-6, "tbb": 20e-6, "workqueue": 1e-3}
 #: Multiply-adds a second that one core is assumed to reach at least.
 _FLOPS = {4: 50e9, 8: 25e9}
@@ -85,8 +85,11 @@ def thread_limit(n_jobs: int | None = None) -> int:
     """How many threads a fit or prediction may use; see the module's *Threads*."""
     import joblib
     import numba
+    from numba.np.ufunc import parallel
 
     limits = [joblib.cpu_count(), numba.config.NUMBA_NUM_THREADS]
+    if parallel._is_initialized:  # asking for a mask would launch the threading layer
+        limits.append(numba.get_num_threads())
     if n_jobs is not None and n_jobs != -1:
         limits.append(joblib.effective_n_jobs(n_jobs))
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
@@ -99,11 +102,15 @@ def serial_seconds(flops: float, dtype: np.dtype) -> float:
     return flops / _FLOPS[dtype.itemsize]
 
 
-def run(name: str, args: tuple, dtype: np.dtype, n_threads: int, flops: float) -> float:
-    """Call a program with ``args`` and its number of workers; return the call's seconds.
+def ready(name: str, dtype: np.dtype, args: tuple) -> Any:
+    """The program, compiled for ``args`` or loaded from the compile cache."""
+    return _ready(_program(name, dtype.str, False), args)
 
-    ``flops`` is the work between two synchronisation points; it decides whether more
-    than one of the ``n_threads`` threads is worth using. Compilation is not timed.
+
+def run(name: str, args: tuple, dtype: np.dtype, n_threads: int, flops: float) -> None:
+    """Call one of the programs on plain arrays, in parallel if that is worth while.
+
+    ``flops`` is the work of the call's parallel region.
     """
     seconds = serial_seconds(flops, dtype)
     wanted = n_threads > 1 and seconds > min(_WORTH_A_REGION.values())
@@ -111,13 +118,14 @@ def run(name: str, args: tuple, dtype: np.dtype, n_threads: int, flops: float) -
     if wanted and _lock.acquire(blocking=False):
         try:
             if _parallel_is_worth(seconds):
-                return _run_parallel(name, args, dtype, n_threads)
+                _run_parallel(name, args, dtype, n_threads)
+                return
         finally:
             _lock.release()
-    return _timed(_ready(_program(name, dtype.str, False), (*args, 1)), (*args, 1))
+    ready(name, dtype, (*args, 1))(*args, 1)
 
 
-def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> float:
+def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> None:
     import numba
 
     mask = numba.get_num_threads()
@@ -125,65 +133,9 @@ def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> fl
     program = _ready(_program(name, dtype.str, True), (*args, workers))
     numba.set_num_threads(workers)
     try:
-        return _timed(program, (*args, workers))
+        program(*args, workers)
     finally:
         numba.set_num_threads(mask)
-
-
-def _timed(program: Any, args: tuple) -> float:
-    started = time.perf_counter()
-    program(*args)
-    return time.perf_counter() - started
-
-
-class Pace:
-    """How many threads and steps the next call should take, from how the last ones went.
-
-    The threads of a region wait for each other, spinning. With another busy process on
-    one of two cores the system takes a thread away for milliseconds at a time, and steps
-    of 70 us take 7 ms. So when steps on several threads are slower than steps on one,
-    the calls go on alone and try the other threads again twice a second.
-
-    Parameters
-    ----------
-    limit : int
-        Largest number of threads.
-    seconds_per_step : float
-        What a step should take at most on one thread, until that has been measured.
-    """
-
-    #: Seconds of a call: Ctrl-C and a busy neighbour are noticed between calls.
-    _CALL = 0.05
-    _RETRY = 0.5
-
-    def __init__(self, limit: int, seconds_per_step: float):
-        self._limit = self._threads = limit
-        self._alone = seconds_per_step
-        self._measured: dict[int, float] = {}
-        self._patience = 2  # slow calls in a row, the first of which may be cold
-        self._retry_at = 0.0
-
-    def next(self) -> tuple[int, int]:
-        """Threads and steps of the next call."""
-        if self._threads < self._limit and time.perf_counter() >= self._retry_at:
-            self._threads, self._patience = self._limit, 1
-            del self._measured[self._limit]
-        measured = self._measured.get(self._threads)
-        steps = 1 if measured is None else max(1, int(self._CALL / measured))
-        return self._threads, steps
-
-    def record(self, seconds_per_step: float) -> None:
-        """Take note of how long the steps of the last call took."""
-        self._measured[self._threads] = seconds_per_step
-        if self._threads == 1:
-            self._alone = seconds_per_step
-        elif seconds_per_step <= self._alone:
-            self._patience = 2
-        else:
-            self._patience -= 1
-            if self._patience == 0:
-                self._threads = 1
-                self._retry_at = time.perf_counter() + self._RETRY
 
 
 def _parallel_is_worth(seconds: float) -> bool:

@@ -13,23 +13,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp import launch
+from fastbp import launch, threads
 from fastbp.tables import (
     ACTIVATIONS,
     LAYER,
     OUTPUT_ACTIVATIONS,
+    REGION,
     Data,
     Network,
     Workspace,
 )
 
 _CACHE_LINE = 64
-_COUNTERS = 32  # of the kernels' ``programs``
 #: Rows that a worker takes through the whole network at a time: their activations stay
 #: in the second-level cache while each panel of weights is used for several tiles.
 _BLOCK_ROWS = 48
 #: Deltas that region 2 keeps in the second-level cache while it walks over the inputs.
 _DELTA_BYTES = 512 * 1024
+#: Seconds of a prediction that are worth calling for help.
+_WORTH_HELP = 2e-4
 
 
 class Layout(NamedTuple):
@@ -250,7 +252,8 @@ def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Wo
         squares=np.zeros(len(tasks)),
         scratch=aligned_zeros(_scratch(plan) * workers, plan.dtype),
         tasks=tasks,
-        counters=np.zeros(_COUNTERS, np.int64),
+        team=threads.team_state(),
+        region=np.zeros(1, REGION),
         capacity=capacity,
         share=_scratch(plan),
         columns=plan.n_columns,
@@ -258,9 +261,11 @@ def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Wo
     )
 
 
-def prediction_workspace(plan: Layout, block_rows: int, workers: int) -> Workspace:
-    """Scratch memory for one block of rows a worker, without anything to train."""
-    capacity = _padded(block_rows, plan.grain)
+def prediction_workspace(
+    plan: Layout, rows: int, block_rows: int, workers: int
+) -> Workspace:
+    """Scratch memory for one block of rows a worker, and a region of all blocks."""
+    capacity = _padded(max(1, block_rows), plan.grain)
     nothing = np.zeros(0, plan.dtype)
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns * workers, plan.dtype),
@@ -270,7 +275,8 @@ def prediction_workspace(plan: Layout, block_rows: int, workers: int) -> Workspa
         squares=np.zeros(0),
         scratch=aligned_zeros(_scratch(plan) * workers, plan.dtype),
         tasks=np.zeros((0, 4), np.int64),
-        counters=np.zeros(_COUNTERS, np.int64),
+        team=threads.team_state(-(-rows // capacity)),
+        region=np.zeros(1, REGION),
         capacity=capacity,
         share=_scratch(plan),
         columns=plan.n_columns,
@@ -299,19 +305,20 @@ def predict(plan: Layout, coefs, intercepts, X, n_jobs: int | None) -> np.ndarra
     X = in_place(X, plan.dtype)
     n, outputs = len(X), int(plan.net.layers["units"][-1])
     out = np.empty((n, outputs), plan.dtype)
-    workers = launch.thread_limit(n_jobs)
+    flops = 2 * n * plan.multiplications
+    workers = 1
+    if launch.serial_seconds(flops, plan.dtype) > _WORTH_HELP:
+        workers = launch.thread_limit(n_jobs)
     block = min(_BLOCK_ROWS, -(-n // workers))
-    launch.run(
-        "predict_rows",
+    work = prediction_workspace(plan, n, block, workers)
+    threads.Team("predict_rows", plan.dtype, work.team).call(
         (
             plan.net,
             pack(plan, coefs, intercepts),
             Data(read_only(X), read_only(np.zeros(0, plan.dtype)), _in_order(n)),
             out.reshape(-1),
-            prediction_workspace(plan, block, workers),
+            work,
         ),
-        plan.dtype,
         workers,
-        2 * n * plan.multiplications,
     )
     return out

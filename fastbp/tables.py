@@ -19,6 +19,12 @@ SOFTMAX, LOG_LOSS, SQUARED_ERROR = range(3)
 SOLVERS = ("adam", "sgd")
 ADAM, SGD, GRADIENT = range(3)
 
+#: Words of a team's state, each on its own cache line (see ``kernels.team``).
+TICKET, DONE, STOP, YIELD = 0, 8, 16, 24
+TEAM_WORDS = 32
+#: Bits of a ticket for the number of a task, and for the number of tasks.
+TASKS_SHIFT = 24
+
 #: The units u of a network, u = 0 the inputs; PW is the width of a panel.
 LAYER = np.dtype(
     [
@@ -52,7 +58,8 @@ class Workspace(NamedTuple):
     squares: np.ndarray  # [tasks] sums of squared weights
     scratch: np.ndarray  # per worker: a gradient tile, or outputs and targets of rows
     tasks: np.ndarray  # [tasks, 4] layer, first input, columns from and to
-    counters: np.ndarray  # the next tasks to be taken
+    team: np.ndarray  # tickets for the tasks, see ``kernels.team``
+    region: np.ndarray  # [1] of REGION
     capacity: int  # rows
     share: int  # elements of ``scratch`` for one worker
     columns: int  # of the panels of all units
@@ -67,18 +74,31 @@ class Data(NamedTuple):
     order: np.ndarray  # [n] the epoch's order of the rows
 
 
-class Optimizer(NamedTuple):
-    """The optimizer's parameters, in float64."""
+#: The optimizer's parameters, in float64, of a fit.
+OPTIMIZER = np.dtype(
+    [
+        ("kind", "i8"),
+        ("corrects_bias", "i8"),
+        ("learning_rate", "f8"),
+        ("alpha", "f8"),
+        ("beta_1", "f8"),
+        ("beta_2", "f8"),
+        ("epsilon", "f8"),
+        ("momentum", "f8"),
+        ("nesterov", "i8"),
+    ]
+)
 
-    kind: int
-    corrects_bias: bool
-    learning_rate: float
-    alpha: float
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    momentum: float
-    nesterov: bool
+#: The region of a training step that the tasks belong to.
+REGION = np.dtype(
+    [
+        ("phase", "i8"),
+        ("start", "i8"),  # the batch's first row in the order
+        ("batch", "i8"),  # its rows
+        ("block", "i8"),  # rows of a task
+        ("step", "i8"),  # t, the number of the update, from 1
+    ]
+)
 
 
 class Step(NamedTuple):
@@ -94,4 +114,4 @@ class Step(NamedTuple):
     new_2: float
     epsilon: float  # positive: 0 / (0 + epsilon) must be 0
     momentum: float
-    nesterov: bool
+    nesterov: int

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastbp import launch, network
-from fastbp.tables import SOLVERS, Data, Optimizer
+from fastbp import launch, network, threads
+from fastbp.tables import OPTIMIZER, SOLVERS, Data
 
 
 class Options(Protocol):
@@ -91,6 +91,18 @@ class Schedule:
         return ending.endswith("Stopping.")
 
 
+def _optimizer(options: Options) -> np.ndarray:
+    """The optimizer's parameters as the kernels read them."""
+    optimizer = np.zeros(1, OPTIMIZER)
+    optimizer["kind"] = SOLVERS.index(options.solver)
+    optimizer["corrects_bias"] = options.solver == "adam"
+    optimizer["learning_rate"] = options.learning_rate_init
+    optimizer["nesterov"] = options.nesterovs_momentum
+    for name in ("alpha", "beta_1", "beta_2", "epsilon", "momentum"):
+        optimizer[name] = getattr(options, name)
+    return optimizer
+
+
 class Trainer:
     """One network on its way through the epochs of a fit.
 
@@ -123,13 +135,17 @@ class Trainer:
             network.aligned_zeros(plan.n_parameters, plan.dtype),
         )
         self._updates_taken = np.zeros(1, np.int64)
-        self._X = network.read_only(network.in_place(X, plan.dtype))
-        self._targets = network.read_only(network.in_place(targets, plan.dtype))
-        # a step is three products: forward, backward, and one for the weights
-        self._flops = 2 * plan.multiplications * self._batch_size
-        self._pace = launch.Pace(
-            self._workers, launch.serial_seconds(3 * self._flops, plan.dtype)
+        self._order = np.arange(self._n)
+        self._data = Data(
+            network.read_only(network.in_place(X, plan.dtype)),
+            network.read_only(network.in_place(targets, plan.dtype)),
+            network.read_only(self._order[:]),
         )
+        self._optimizer = _optimizer(options)
+        self._team = threads.Team("train_steps", plan.dtype, self._work.team)
+        # a step is three products: forward, backward, and one for the weights
+        flops = 6 * plan.multiplications * self._batch_size
+        self._pace = threads.Pace(self._workers, launch.serial_seconds(flops, plan.dtype))
 
     def weights(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The present ``coefs_`` and ``intercepts_``, as new arrays."""
@@ -137,66 +153,50 @@ class Trainer:
 
     def run(self) -> History:
         """Train for up to ``max_iter`` epochs, or until a stopping rule says so."""
-        order = np.arange(self._n)
         try:
             for _ in range(self.options.max_iter):
                 if self.options.shuffle:
                     permutation = np.arange(self._n)
                     self._random_state.shuffle(permutation)
-                    order = order[permutation]
-                self._end_epoch(self._epoch(order))
+                    self._order[:] = self._order[permutation]
+                self._end_epoch(self._epoch())
                 if self.history.stopped:
                     break
         except KeyboardInterrupt:
             self.history.stopped = True
             warnings.warn("Training interrupted by user.", stacklevel=4)
+        finally:
+            self._team.dismiss()
         return self.history
 
-    def _epoch(self, order: np.ndarray) -> float:
+    def _epoch(self) -> float:
         """Take every batch once, in slices; the mean loss over the rows."""
         n_batches = -(-self._n // self._batch_size)
         losses = np.zeros(n_batches)
-        data = Data(self._X, self._targets, network.read_only(order))
+        self._optimizer["learning_rate"] = self.schedule.rate
         first = 0
         while first < n_batches:
-            threads, steps = self._pace.next()
+            n_threads, steps = self._pace.next()
             last = min(first + steps, n_batches)
-            seconds = launch.run(
-                "train_steps",
+            seconds = self._team.call(
                 (
                     self.plan.net,
                     self._parameters,
                     self._work,
-                    data,
-                    self._optimizer(),
+                    self._data,
+                    self._optimizer,
                     (first, last),
                     self._batch_size,
                     losses,
                     self._updates_taken,
                 ),
-                self.plan.dtype,
-                threads,
-                self._flops,
+                n_threads,
             )
             self._pace.record(seconds / (last - first))
             first = last
         rows = np.full(n_batches, float(self._batch_size))
         rows[-1] = self._n - (n_batches - 1) * self._batch_size
         return (losses * rows).sum() / self._n
-
-    def _optimizer(self) -> Optimizer:
-        options = self.options
-        return Optimizer(
-            kind=SOLVERS.index(options.solver),
-            corrects_bias=options.solver == "adam",
-            learning_rate=float(self.schedule.rate),
-            alpha=float(options.alpha),
-            beta_1=float(options.beta_1),
-            beta_2=float(options.beta_2),
-            epsilon=float(options.epsilon),
-            momentum=float(options.momentum),
-            nesterov=bool(options.nesterovs_momentum),
-        )
 
     def _end_epoch(self, loss: float) -> None:
         """scikit-learn's bookkeeping at the end of an epoch, in its order."""

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastbp import MLPClassifier, MLPRegressor, launch
+from fastbp import MLPClassifier, MLPRegressor, launch, threads
 
 ESTIMATORS = (MLPClassifier, MLPRegressor)
 ADDED = {"dtype": "auto", "n_jobs": None}  # parameters that scikit-learn has not
@@ -369,15 +369,16 @@ def parallel_calls(monkeypatch):
     """The names of the programs that ran on more than one thread."""
     if launch.thread_limit(2) < 2:
         pytest.skip("this machine allows one thread only")
+    monkeypatch.setattr(threads.Pace, "_retry_at", 0.0)  # no earlier neighbour
     names = []
-    run = launch._run_parallel
+    call_helpers = threads.Team._call_helpers
 
-    def counted(name, args, dtype, n_threads):
+    def counted(self, program, args, n_threads):
         assert n_threads == 2
-        names.append(name)
-        return run(name, args, dtype, n_threads)
+        names.append(self._name)
+        return call_helpers(self, program, args, n_threads)
 
-    monkeypatch.setattr(launch, "_run_parallel", counted)
+    monkeypatch.setattr(threads.Team, "_call_helpers", counted)
     return names
 
 

@@ -23,11 +23,12 @@ ROWS = [
     {"estimators"},
     {"training"},
     {"network"},
+    {"threads"},
     {"kernels.__init__"},  # functions for users, which the gate runs
     {"launch"},
     {"kernels.programs", "kernels.arrays"},
     {"kernels.dense", "kernels.losses", "kernels.updates"},
-    {"kernels.gemm", "kernels.activations"},
+    {"kernels.gemm", "kernels.activations", "kernels.team"},
     {"kernels.simd"},
     {"tables"},  # names and numbers that need nothing
 ]

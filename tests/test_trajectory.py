@@ -9,7 +9,7 @@ import sklearn.neural_network as reference
 from sklearn.exceptions import ConvergenceWarning
 
 import fastbp
-from fastbp import launch
+from fastbp import threads
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 TARGETS = ("binary", "multiclass", "multilabel", "regression", "multioutput")
@@ -437,15 +437,15 @@ def test_ctrl_c_keeps_the_model_of_the_whole_epochs(monkeypatch):
     X, y = make_data("multiclass")
     parameters = {"random_state": 0, "batch_size": 1000, "max_iter": 50}
     calls = []
-    run = launch.run
+    call = threads.Team.call
 
-    def interrupted(name, *args):
-        calls.append(name)
-        if calls.count("train_steps") == 4:
+    def interrupted(self, *args):
+        calls.append(self)
+        if len(calls) == 4:
             raise KeyboardInterrupt
-        return run(name, *args)
+        return call(self, *args)
 
-    monkeypatch.setattr(launch, "run", interrupted)
+    monkeypatch.setattr(threads.Team, "call", interrupted)
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         model = fastbp.MLPClassifier(**parameters).fit(X, y)

@@ -18,9 +18,10 @@ Threads  region 1 owns rows, region 2 owns weights; nothing is summed across own
 import numpy as np
 
 from fastbp.kernels.activations import activate, apply_derivative
-from fastbp.kernels.gemm import TILE_ROWS, Left, Out, Right, multiply, panel_width
+from fastbp.kernels.gemm import Left, Out, Right, multiply, panel_width
 from fastbp.kernels.simd import (
     constant,
+    kernel,
     lanes_of,
     part,
     transpose_square,
@@ -29,12 +30,6 @@ from fastbp.kernels.simd import (
 )
 from fastbp.kernels.updates import update
 from fastbp.tables import GRADIENT, RELU
-
-
-@part
-def row_grain(array):
-    """Blocks of rows, and stored rows of weights: whole tiles, whole registers."""
-    return max(lanes_of(array), TILE_ROWS)
 
 
 @part
@@ -63,7 +58,7 @@ def pack_inputs(net, data, start, A, base, capacity, begin, end):
                 A[to + i - panel] = data.X[row + i]
 
 
-@part
+@kernel
 def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
     """A[layer + 1][begin:end] = f(A[layer][begin:end] @ W + b)
 
@@ -89,7 +84,7 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
             activate(net.activation, A, at, pitch, width, real, rows)
 
 
-@part
+@kernel
 def dense_backward_block(net, layer, A, D, transposed, capacity, begin, end):
     """D[layer][begin:end] = (D[layer + 1][begin:end] @ W.T) * f'(A[layer][begin:end])
 
@@ -146,7 +141,7 @@ def _transpose_weights(inputs, outputs, start, first, height, width, theta, tran
             transpose_square(theta, source, width, transposed, to + c * span + i, span)
 
 
-@part
+@kernel
 def train_weights(net, layer, first, columns, parameters, work, batch, at, step):
     """W[layer][first : first + PW, columns] -= optimizer(A[layer].T @ D[layer + 1])
 

@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.kernels import simd
-from fastbp.kernels.simd import kernel, lanes_of, part
+from fastbp.kernels.simd import kernel, lanes_of
 
 TILE_ROWS = 8 if simd.REGISTERS == 32 else 4
 TILE_VECTORS = 3
@@ -176,10 +176,16 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
     return types.void(*constants, i, out, left, right, i, i, array.dtype), codegen
 
 
-@part
-def panel_width(array):
-    """PW: elements of TILE_VECTORS registers."""
-    return TILE_VECTORS * lanes_of(array)
+@intrinsic
+def panel_width(typingctx, array):
+    """PW: elements of TILE_VECTORS registers, a constant."""
+    return simd.integer_constant(array, TILE_VECTORS * simd.vector_of(array.dtype).lanes)
+
+
+@intrinsic
+def row_grain(typingctx, array):
+    """Rows of blocks and of stored weights: whole tiles, whole registers; a constant."""
+    return simd.integer_constant(array, max(simd.vector_of(array.dtype).lanes, TILE_ROWS))
 
 
 @kernel

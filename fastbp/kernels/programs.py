@@ -1,44 +1,40 @@
 """The entry points into native code: a run of training steps, and prediction.
 
-A training step is two parallel regions:
+A training step is two regions of independent tasks:
 
   1. over blocks of rows: forward through all layers, loss and output delta, deltas back
      to the first hidden layer;
   2. over panels of weights: gradient, L2 term, optimizer, transposed copy.
 
-In each region a worker takes the next task from an atomic counter until none is left,
-so that a thread which the system has descheduled holds up one task and not its share
-of the region. What a task computes does not depend on who takes it or when.
-
-``launch`` compiles each program twice, serially (where ``prange`` is ``range``) and
-with ``parallel=True``.
+Any number of threads may call a program at the same time with the same arrays. Worker 0
+drives: it opens the regions and returns when the last is done. The others help, with
+whatever task is next (see ``team``). What a task computes does not depend on who takes
+it or when, so alone or together they compute the same bits.
 """
 
 import math
-
-from numba import prange
 
 from fastbp.kernels.dense import (
     dense_backward_block,
     dense_forward_block,
     pack_inputs,
-    row_grain,
     train_weights,
 )
-from fastbp.kernels.gemm import TILE_ROWS, panel_width
+from fastbp.kernels.gemm import TILE_ROWS, panel_width, row_grain
 from fastbp.kernels.losses import loss_lanes, predict_lanes, target_columns
-from fastbp.kernels.simd import (
-    kernel,
-    lanes_of,
-    part,
-    take_next,
-    transpose_square,
-    vstore,
+from fastbp.kernels.simd import kernel, lanes_of, part, transpose_square, vstore
+from fastbp.kernels.team import (
+    finish_task,
+    open_region,
+    take_ticket,
+    task_of,
+    wait_for_region,
+    wait_for_tasks,
 )
 from fastbp.kernels.updates import make_step
 
-# The next task and the next worker's number of each region, each on its own cache line.
-ROW_TASKS, ROW_WORKERS, WEIGHT_TASKS, WEIGHT_WORKERS = 0, 8, 16, 24
+#: Phases of a training step.
+IDLE, ROWS, WEIGHTS = range(3)
 
 
 @part
@@ -70,7 +66,7 @@ def _write_deltas(net, D, capacity, b, scratch, at):
         transpose_square(scratch, at + o * lanes, lanes, D, to, pitch)
 
 
-@part
+@kernel
 def _loss_block(net, data, work, start, batch, begin, end, at):
     """row_loss[begin:end] and the output deltas of these rows."""
     A, D, capacity, scratch = work.activations, work.deltas, work.capacity, work.scratch
@@ -90,38 +86,35 @@ def _loss_block(net, data, work, start, batch, begin, end, at):
         _write_deltas(net, D, capacity, b, scratch, at)
 
 
-@kernel
-def _train_rows(net, theta, data, work, start, batch, workers):
+@part
+def _train_rows(net, theta, data, work, task, worker):
+    """Task of region 1: activations, row losses and deltas of a block of rows."""
     A, D, capacity = work.activations, work.deltas, work.capacity
-    block = _block_rows(batch, work.block, row_grain(theta), workers)
-    at = take_next(work.counters, ROW_WORKERS) * work.share
-    while True:
-        begin = take_next(work.counters, ROW_TASKS) * block
-        if begin >= batch:
-            break
-        last = min(begin + block, batch)
-        end = -(-last // TILE_ROWS) * TILE_ROWS
-        pack_inputs(net, data, start, A, 0, capacity, begin, last)
-        for layer in range(net.depth):
-            dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
-        _loss_block(net, data, work, start, batch, begin, end, at)
-        for layer in range(net.depth - 1, 0, -1):
-            dense_backward_block(net, layer, A, D, work.transposed, capacity, begin, end)
+    region = work.region[0]
+    start, batch, block = region.start, region.batch, region.block
+    begin = task * block
+    last = min(begin + block, batch)
+    end = -(-last // TILE_ROWS) * TILE_ROWS
+    pack_inputs(net, data, start, A, 0, capacity, begin, last)
+    for layer in range(net.depth):
+        dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
+    at = worker * work.share
+    _loss_block(net, data, work, start, batch, begin, end, at)
+    for layer in range(net.depth - 1, 0, -1):
+        dense_backward_block(net, layer, A, D, work.transposed, capacity, begin, end)
 
 
-@kernel
-def _train_weights(net, parameters, work, optimizer, t, batch):
-    step = _step(optimizer, t, batch, parameters[0])
-    at = take_next(work.counters, WEIGHT_WORKERS) * work.share
-    while True:
-        task = take_next(work.counters, WEIGHT_TASKS)
-        if task >= work.tasks.shape[0]:
-            break
-        layer, first = work.tasks[task, 0], work.tasks[task, 1]
-        columns = (work.tasks[task, 2], work.tasks[task, 3])
-        work.squares[task] = train_weights(
-            net, layer, first, columns, parameters, work, batch, at, step
-        )
+@part
+def _train_weights(net, parameters, work, optimizer, task, worker):
+    """Task of region 2: update of a panel of weights, and the squares it had."""
+    region = work.region[0]
+    step = _step(optimizer, region.step, region.batch, parameters[0])
+    layer, first = work.tasks[task, 0], work.tasks[task, 1]
+    columns = (work.tasks[task, 2], work.tasks[task, 3])
+    at = worker * work.share
+    work.squares[task] = train_weights(
+        net, layer, first, columns, parameters, work, region.batch, at, step
+    )
 
 
 @part
@@ -147,57 +140,101 @@ def _mean_loss(work, batch, alpha):
     return (total + 0.5 * alpha * squares) / batch
 
 
+@part
+def _open_batch(work, start, batch, t, grain, workers):
+    """Open region 1 of a step: the rows start, ..., start + batch - 1 of the order."""
+    region = work.region[0]
+    block = _block_rows(batch, work.block, grain, workers)
+    region.phase, region.start, region.batch = ROWS, start, batch
+    region.block, region.step = block, t
+    open_region(work.team, -(-batch // block))
+
+
 def train_steps(
-    net, parameters, work, data, optimizer, batches, batch_size, losses, taken, workers
+    net,
+    parameters,
+    work,
+    data,
+    optimizer,
+    batches,
+    batch_size,
+    losses,
+    taken,
+    workers,
+    worker,
 ):
-    """Take the steps ``batches = (first, last)`` of an epoch.
+    """Take the steps ``batches = (first, last)`` of an epoch, or help with them.
 
     Batch i holds the rows ``order[i * batch_size : (i + 1) * batch_size]``.
     Everything that a step changes is in arrays, so that an interrupted call leaves
     whole steps behind: ``parameters`` (theta, m, v), ``losses[i]``, and ``taken[0]``,
     the number of updates since the optimizer was new.
     """
-    n = data.order.size
-    for i in range(batches[0], batches[1]):
-        start = i * batch_size
-        batch = min(batch_size, n - start)
-        t = taken[0] + 1
-        work.counters[:] = 0
-        for _ in prange(workers):
-            _train_rows(net, parameters[0], data, work, start, batch, workers)
-        for _ in prange(workers):
-            _train_weights(net, parameters, work, optimizer, t, batch)
-        losses[i] = _mean_loss(work, batch, optimizer.alpha)
-        taken[0] = t
+    n, i = data.order.size, batches[0]
+    region, grain = work.region[0], row_grain(parameters[0])
+    if worker == 0 and i < batches[1]:
+        rows = min(batch_size, n - i * batch_size)
+        _open_batch(work, i * batch_size, rows, taken[0] + 1, grain, workers)
+    while True:
+        ticket = take_ticket(work.team)
+        task = task_of(ticket)
+        if task >= 0:
+            if region.phase == ROWS:
+                _train_rows(net, parameters[0], data, work, task, worker)
+            else:
+                _train_weights(net, parameters, work, optimizer[0], task, worker)
+            finish_task(work.team)
+        elif worker > 0:
+            if not wait_for_region(work.team, ticket):
+                break
+        else:
+            wait_for_tasks(work.team, ticket)
+            if region.phase == ROWS:
+                region.phase = WEIGHTS
+                open_region(work.team, work.tasks.shape[0])
+            else:
+                losses[i] = _mean_loss(work, region.batch, optimizer[0].alpha)
+                taken[0] += 1
+                i += 1
+                if i == batches[1]:
+                    break
+                rows = min(batch_size, n - i * batch_size)
+                _open_batch(work, i * batch_size, rows, taken[0] + 1, grain, workers)
 
 
-@kernel
-def _predict_blocks(net, theta, data, out, work):
+@part
+def _predict_block(net, theta, data, out, work, task, worker):
+    """Predictions for one block of rows."""
     lanes, capacity = lanes_of(theta), work.capacity
     outputs, rows = net.layers[net.depth].units, data.order.size
-    worker = take_next(work.counters, ROW_WORKERS)
     base, at = worker * work.columns * capacity, worker * work.share
     A, scratch = work.activations, work.scratch
+    start = task * capacity
+    batch = min(capacity, rows - start)
+    end = -(-batch // TILE_ROWS) * TILE_ROWS
+    pack_inputs(net, data, start, A, base, capacity, 0, batch)
+    for layer in range(net.depth):
+        dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
+    for b in range(0, batch, lanes):
+        _read_outputs(net, A, base, capacity, b, scratch, at)
+        predict_lanes(net.loss, outputs, scratch, at)
+        for r in range(min(lanes, batch - b)):
+            to = (start + b + r) * outputs
+            for o in range(outputs):
+                out[to + o] = scratch[at + o * lanes + r]
+
+
+def predict_rows(net, theta, data, out, work, workers, worker):
+    """out[n, O] = the network's predictions for the rows of X in their order.
+
+    The region of all blocks of rows is open before the call.
+    """
     while True:
-        start = take_next(work.counters, ROW_TASKS) * capacity
-        if start >= rows:
+        ticket = take_ticket(work.team)
+        task = task_of(ticket)
+        if task < 0:
             break
-        batch = min(capacity, rows - start)
-        end = -(-batch // TILE_ROWS) * TILE_ROWS
-        pack_inputs(net, data, start, A, base, capacity, 0, batch)
-        for layer in range(net.depth):
-            dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
-        for b in range(0, batch, lanes):
-            _read_outputs(net, A, base, capacity, b, scratch, at)
-            predict_lanes(net.loss, outputs, scratch, at)
-            for r in range(min(lanes, batch - b)):
-                to = (start + b + r) * outputs
-                for o in range(outputs):
-                    out[to + o] = scratch[at + o * lanes + r]
-
-
-def predict_rows(net, theta, data, out, work, workers):
-    """out[n, O] = the network's predictions for the rows of X in their order."""
-    work.counters[:] = 0
-    for _ in prange(workers):
-        _predict_blocks(net, theta, data, out, work)
+        _predict_block(net, theta, data, out, work, task, worker)
+        finish_task(work.team)
+    if worker == 0:
+        wait_for_tasks(work.team, ticket)

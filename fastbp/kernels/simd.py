@@ -145,15 +145,19 @@ def emit_vector_store(builder, value, pointer, n):
     builder.store(value, address, align=size)
 
 
+def integer_constant(array, value):
+    """Signature and code of an intrinsic of one argument that is a constant."""
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.intp, value)
+
+    return types.intp(array), codegen
+
+
 @intrinsic
 def lanes_of(typingctx, array):
     """Elements of ``array`` in one register, a constant of the compiled code."""
-    count = vector_of(array.dtype).lanes
-
-    def codegen(context, builder, sig, args):
-        return context.get_constant(types.intp, count)
-
-    return types.intp(array), codegen
+    return integer_constant(array, vector_of(array.dtype).lanes)
 
 
 def _dtype_constant(array, field):
@@ -430,17 +434,6 @@ def constant(typingctx, like, value):
         return emit_splat(builder, scalar, args[0].type)
 
     return like(like, types.float64), codegen
-
-
-@intrinsic
-def take_next(typingctx, counters, which):
-    """counters[which] before it is increased by one, as one atomic operation."""
-
-    def codegen(context, builder, sig, args):
-        pointer = emit_pointer(context, builder, sig.args[0], *args)
-        return builder.atomic_rmw("add", pointer, ir.IntType(64)(1), "monotonic")
-
-    return types.int64(counters, types.intp), codegen
 
 
 # How every kernel is compiled: plain IEEE arithmetic (division by zero gives inf or NaN;

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastbp import launch, network
+from fastbp import launch, network, threads
 from fastbp.network import _BLOCK_ROWS as BLOCK_ROWS
-from fastbp.tables import ADAM, GRADIENT, SGD, Data, Optimizer
+from fastbp.tables import ADAM, GRADIENT, OPTIMIZER, SGD, Data
 from tests import reference
 
 DTYPES = [np.float32, np.float64]
@@ -25,14 +25,17 @@ SIGMAS = 5
 
 def optimizer(kind, alpha=0.0, **changes):
     numbers = {
+        "kind": kind,
+        "corrects_bias": kind == ADAM,
         "learning_rate": 0.01,
+        "alpha": alpha,
         "beta_1": 0.9,
         "beta_2": 0.999,
         "epsilon": 1e-8,
         "momentum": 0.9,
         "nesterov": True,
     } | changes
-    return Optimizer(kind=kind, corrects_bias=kind == ADAM, alpha=alpha, **numbers)
+    return np.array([tuple(numbers[name] for name in OPTIMIZER.names)], OPTIMIZER)
 
 
 class Case(NamedTuple):
@@ -88,12 +91,11 @@ class Trained(NamedTuple):
     work: object
 
 
-def train(case, opt, batch_size=None, epochs=1, forced=None, coefs=None):
-    """Steps over all batches of the order; ``forced``: (parallel, workers)."""
+def train(case, opt, batch_size=None, epochs=1, workers=1, coefs=None):
+    """Steps over all batches of the order."""
     plan, coefs = case.plan, case.coefs if coefs is None else coefs
     batch_size = batch_size or len(case.order)
     n_batches = -(-len(case.order) // batch_size)
-    parallel, workers = forced or (False, 1)
     parameters = (
         network.pack(plan, coefs, case.intercepts),
         network.aligned_zeros(plan.n_parameters, plan.dtype),
@@ -106,25 +108,15 @@ def train(case, opt, batch_size=None, epochs=1, forced=None, coefs=None):
         network.read_only(case.targets.view()),
         network.read_only(case.order.view()),
     )
+    team = threads.Team("train_steps", plan.dtype, work.team)
     for epoch in range(epochs):
         args = (
             *(plan.net, parameters, work, data, opt),
             *((0, n_batches), batch_size, losses[epoch], taken),
         )
-        if forced:
-            call_directly("train_steps", args, plan.dtype, parallel, workers)
-        else:
-            launch.run("train_steps", args, plan.dtype, 1, 0.0)
+        team.call(args, workers)
+    team.dismiss()
     return Trained(parameters, losses, int(taken[0]), work)
-
-
-def call_directly(name, args, dtype, parallel, workers):
-    """A program of our choice, where ``launch.run`` would choose for itself.
-
-    Workers are iterations of a parallel loop: there may be more than threads.
-    """
-    program = launch._program(name, dtype.str, parallel)
-    launch._ready(program, (*args, workers))(*args, workers)
 
 
 def float64(arrays):
@@ -212,10 +204,10 @@ def expected_errors(case, alpha):
     return errors[-1], loss, d_coefs, d_intercepts
 
 
-def check_gradients(case, alpha=0.0, forced=None):
+def check_gradients(case, alpha=0.0, workers=1):
     """Loss and gradients of one batch are those of the reference."""
     before = case.X.copy()
-    result = train(case, optimizer(GRADIENT, alpha), forced=forced)
+    result = train(case, optimizer(GRADIENT, alpha), workers=workers)
     coefs, intercepts = network.unpack(case.plan, result.parameters[1])
     loss, d_coefs, d_intercepts = reference.loss_and_gradients(
         float64(case.coefs),
@@ -457,6 +449,7 @@ def test_saturated_units_leave_no_denormals(dtype, activation, out_activation):
 
 def reference_steps(case, opt, epochs, batch_size):
     """Losses and parameters of the same steps, in float64."""
+    opt = opt.view(np.recarray)[0]
     coefs, intercepts = float64(case.coefs), float64(case.intercepts)
     state, losses = {}, []
     for _ in range(epochs):
@@ -616,30 +609,26 @@ WORKERS = [1, 2, 3, 5]
 def test_workers_do_not_change_a_bit_of_the_training(dtype, out_activation):
     case = make_case(dtype, (30, 100, 50, 10), 333, "tanh", out_activation)
     opt = optimizer(ADAM, 0.1)
-    serial = train(case, opt, batch_size=150, epochs=2, forced=(False, 1))
-    assert np.isfinite(serial.losses).all()
+    alone = train(case, opt, batch_size=150, epochs=2)
+    assert np.isfinite(alone.losses).all()
     for workers in WORKERS:
-        for parallel in (False, True):
-            forced = (parallel, workers)
-            again = train(case, opt, batch_size=150, epochs=2, forced=forced)
-            np.testing.assert_array_equal(again.losses, serial.losses)
-            for a, b in zip(again.parameters, serial.parameters, strict=True):
-                np.testing.assert_array_equal(a, b)
+        again = train(case, opt, batch_size=150, epochs=2, workers=workers)
+        np.testing.assert_array_equal(again.losses, alone.losses)
+        for a, b in zip(again.parameters, alone.parameters, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_parallel_gradients_follow_the_reference(dtype):
     for rows, kind in zip((1, 7, 50, 130), kinds(), strict=False):
         case = make_case(dtype, (9, 60, 5), rows, *kind)
-        check_gradients(case, 0.1, forced=(True, 3))
+        check_gradients(case, 0.1, workers=3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_training_gives_the_same_bits_run_after_run(dtype):
     case = make_case(dtype, (30, 100, 50, 10), 333, "relu", "softmax")
-    runs = [
-        train(case, optimizer(SGD), batch_size=150, forced=(True, 2)) for _ in range(10)
-    ]
+    runs = [train(case, optimizer(SGD), batch_size=150, workers=2) for _ in range(10)]
     for run in runs[1:]:
         np.testing.assert_array_equal(run.losses, runs[0].losses)
         np.testing.assert_array_equal(run.parameters[0], runs[0].parameters[0])
@@ -656,10 +645,11 @@ def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
         network.read_only(np.arange(len(case.X))),
     )
     for workers in WORKERS:
-        for parallel in (False, True):
-            for block in (8, 48):
-                out = np.full(expected.shape, np.nan, dtype)
-                work = network.prediction_workspace(case.plan, block, workers)
-                args = (case.plan.net, theta, inputs, out.reshape(-1), work)
-                call_directly("predict_rows", args, case.plan.dtype, parallel, workers)
-                np.testing.assert_array_equal(out, expected)
+        for block in (8, 48):
+            out = np.full(expected.shape, np.nan, dtype)
+            work = network.prediction_workspace(case.plan, len(out), block, workers)
+            args = (case.plan.net, theta, inputs, out.reshape(-1), work)
+            team = threads.Team("predict_rows", case.plan.dtype, work.team)
+            team.call(args, workers)
+            np.testing.assert_array_equal(out, expected)
+            team.dismiss()

@@ -1,7 +1,6 @@
 """The register vocabulary: every operation does to each lane what its name says."""
 
 import operator
-import threading
 
 import numba
 import numpy as np
@@ -21,7 +20,6 @@ from fastbp.kernels.simd import (
     shift_into_exponent,
     splat,
     split_exponent,
-    take_next,
     transpose_square,
     vabs,
     vload,
@@ -258,25 +256,6 @@ def test_shift_into_exponent_makes_every_normal_power_of_two(dtype):
         np.testing.assert_array_equal(
             out[2 * lanes :], np.ldexp(dtype(1), k[i : i + lanes])
         )
-
-
-def test_take_next_gives_every_number_to_one_thread_only():
-    @numba.njit(nogil=True)
-    def take(counters, which, tickets):
-        for i in range(tickets.size):
-            tickets[i] = take_next(counters, which)
-
-    counters = np.array([7, 0, -3], np.int64)
-    hands = [np.empty(20_000, np.int64) for _ in range(3)]
-    take(counters, 2, np.empty(3, np.int64))  # compiled before the threads start
-    threads = [threading.Thread(target=take, args=(counters, 1, h)) for h in hands]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    np.testing.assert_array_equal(np.sort(np.concatenate(hands)), np.arange(60_000))
-    assert all((np.diff(hand) > 0).all() for hand in hands)
-    np.testing.assert_array_equal(counters, [7, 60_000, 0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""How the threads of a team share the tasks of a parallel region.
+
+State    ``team``, whole numbers on cache lines of their own (``tables``):
+         TICKET   region << 48 | tasks << 24 | next task, taken by adding 1
+         DONE     tasks that are finished
+         STOP     not 0: helpers shall leave
+         YIELD    address of the system's function that gives up the processor
+Ticket   names its region and its number of tasks, so one look tells whether there is
+         work to do; a thread that comes late takes part in whatever region is open.
+Waiting  only for tasks that someone works on, never for a thread: one that the system
+         has descheduled between two tasks, or that never came, holds nobody up.
+
+Worker 0, the driver, opens a region when all tasks of the one before are done. Its
+atomic operations order memory: what a task writes is seen by the tasks of later regions.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastbp.kernels import simd
+from fastbp.kernels.simd import part
+from fastbp.tables import DONE, STOP, TASKS_SHIFT, TICKET, YIELD
+
+_NUMBER = (1 << TASKS_SHIFT) - 1
+_REGION_SHIFT = 2 * TASKS_SHIFT
+
+# Looks at a word before the processor is given up, and until a helper leaves for good.
+# A look lasts about 60 ns; giving up the processor, from 1 us to milliseconds.
+_SPINS, _PATIENCE = 300, 2000
+
+
+@intrinsic
+def _add(typingctx, words, which, n):
+    """words[which] before n is added to it, atomically."""
+
+    def codegen(context, builder, sig, args):
+        pointer = simd.emit_pointer(context, builder, sig.args[0], *args[:2])
+        return builder.atomic_rmw("add", pointer, args[2], "acq_rel")
+
+    return types.int64(words, types.intp, types.int64), codegen
+
+
+@intrinsic
+def _read(typingctx, words, which):
+    """words[which], and with it all that was written before it."""
+
+    def codegen(context, builder, sig, args):
+        pointer = simd.emit_pointer(context, builder, sig.args[0], *args)
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.int64(words, types.intp), codegen
+
+
+@intrinsic
+def _write(typingctx, words, which, value):
+    """words[which] = value, after all that was written before."""
+
+    def codegen(context, builder, sig, args):
+        pointer = simd.emit_pointer(context, builder, sig.args[0], *args[:2])
+        builder.store_atomic(args[2], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp, types.int64), codegen
+
+
+@intrinsic
+def _pause(typingctx):
+    """Let the core's other hardware thread run for a moment."""
+
+    def codegen(context, builder, sig, args):
+        target = simd.TARGET[0]
+        if target.startswith("x86_64"):
+            name, operands = "llvm.x86.sse2.pause", []
+        elif target.startswith(("aarch64", "arm64")):
+            name, operands = "llvm.aarch64.hint", [ir.IntType(32)(1)]
+        else:
+            return context.get_dummy_value()
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in operands])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, operands)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def _call(typingctx, address):
+    """Call the C function int f(void) at an address."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@part
+def _relax(team, looks):
+    _pause()
+    if looks >= _SPINS:
+        _call(team[YIELD])
+
+
+@part
+def take_ticket(team):
+    """A ticket for the next task of the region that is open."""
+    return _add(team, TICKET, 1)
+
+
+@part
+def task_of(ticket):
+    """The ticket's task, or -1 if the region has no more."""
+    task = ticket & _NUMBER
+    return task if task < (ticket >> TASKS_SHIFT) & _NUMBER else -1
+
+
+@part
+def finish_task(team):
+    """Report that the task of a ticket is done."""
+    _add(team, DONE, 1)
+
+
+@part
+def wait_for_tasks(team, ticket):
+    """The driver waits until all tasks of the ticket's region are done."""
+    looks = 0
+    while _read(team, DONE) < (ticket >> TASKS_SHIFT) & _NUMBER:
+        _relax(team, looks)
+        looks += 1
+
+
+@part
+def open_region(team, tasks):
+    """The driver hands out the tasks 0, ..., tasks - 1."""
+    region = (team[TICKET] >> _REGION_SHIFT) + 1
+    _write(team, DONE, 0)
+    _write(team, TICKET, region << _REGION_SHIFT | tasks << TASKS_SHIFT)
+
+
+@part
+def wait_for_region(team, ticket):
+    """A helper waits for another region than the ticket's; False: it shall leave."""
+    looks = 0
+    came = False
+    while not came and looks < _PATIENCE and _read(team, STOP) == 0:
+        _relax(team, looks)
+        came = _read(team, TICKET) >> _REGION_SHIFT != ticket >> _REGION_SHIFT
+        looks += 1
+    return came

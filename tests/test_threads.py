@@ -1,0 +1,188 @@
+"""The team of threads of a fit, and the pace of its calls."""
+
+import multiprocessing
+import threading
+import warnings
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from fastbp import MLPClassifier, network, threads
+from fastbp.tables import OPTIMIZER, Data
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+PARAMETERS = {"hidden_layer_sizes": (150,), "max_iter": 3, "random_state": 0}
+
+
+@pytest.fixture(autouse=True)
+def no_earlier_neighbour(monkeypatch):
+    monkeypatch.setattr(threads.Pace, "_retry_at", 0.0)
+
+
+def fit(n_jobs=None):
+    return MLPClassifier(**PARAMETERS, n_jobs=n_jobs).fit(*load_digits(return_X_y=True))
+
+
+def assert_same_bits(a, b):
+    assert a.loss_curve_ == b.loss_curve_
+    for one, other in zip(a.coefs_, b.coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(threads.time, "perf_counter", clock)
+    return clock
+
+
+def test_pace_goes_on_alone_when_threads_slow_each_other_down(clock):
+    pace = threads.Pace(limit=2, seconds_per_step=1e-4)
+    assert pace.next() == (2, 1)
+    pace.record(7e-3)  # may have been cold: tried once more
+    assert pace.next()[0] == 2
+    pace.record(7e-3)
+    assert pace.next() == (1, 1)
+    pace.record(1e-4)
+    n_threads, steps = pace.next()
+    assert n_threads == 1
+    assert steps == int(threads.Pace._CALL / 1e-4)
+
+
+def test_pace_returns_to_all_threads_when_the_neighbour_has_gone(clock):
+    pace = threads.Pace(limit=2, seconds_per_step=1e-4)
+    for seconds in (7e-3, 7e-3, 1e-4):
+        pace.next()
+        pace.record(seconds)
+    clock.now += 2 * threads.Pace._RETRY
+    assert pace.next() == (2, 1)
+    pace.record(6e-5)
+    assert pace.next()[0] == 2
+    # and while the neighbour is there, one slow step a retry is enough
+    pace.record(7e-3)
+    pace.record(7e-3)
+    assert pace.next()[0] == 1
+    clock.now += 2 * threads.Pace._RETRY
+    pace.next()
+    pace.record(7e-3)
+    assert pace.next()[0] == 1
+
+
+def test_fits_in_a_row_remember_the_busy_neighbour(clock):
+    pace = threads.Pace(limit=2, seconds_per_step=1e-4)
+    for _ in range(2):
+        pace.next()
+        pace.record(7e-3)
+    assert threads.Pace(limit=2, seconds_per_step=1e-4).next()[0] == 1
+    clock.now += 2 * threads.Pace._RETRY
+    assert threads.Pace(limit=2, seconds_per_step=1e-4).next()[0] == 2
+
+
+def test_steps_too_small_to_share_are_taken_alone():
+    assert threads.Pace(limit=2, seconds_per_step=1e-7).next()[0] == 1
+
+
+def test_changing_threads_between_calls_does_not_change_the_result(monkeypatch):
+    steady, turns = fit(), iter(range(10**6))
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (1 + next(turns) % 2, 2))
+    assert_same_bits(fit(), steady)
+
+
+class Unwilling:
+    """A pool whose threads never come."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def submit(self, *args):
+        self.asked += 1
+        return Future()
+
+
+def test_nobody_waits_for_helpers_that_never_come(monkeypatch):
+    alone, pool = fit(n_jobs=1), Unwilling()
+    monkeypatch.setattr(threads, "_pool", lambda: pool)
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
+    assert_same_bits(fit(), alone)
+    assert pool.asked == 1
+
+
+def test_helpers_leave_when_the_fit_is_over(monkeypatch):
+    helpers = []
+    dismiss = threads.Team.dismiss
+
+    def watched(self):
+        helpers.extend(self._helpers.values())
+        dismiss(self)
+
+    monkeypatch.setattr(threads.Team, "dismiss", watched)
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
+    fit()
+    assert helpers
+    assert all(helper.done() for helper in helpers)
+
+
+def test_helpers_leave_a_team_that_is_idle():
+    # the state of a team between two calls: no task left, nobody dismissed
+    plan, args = small_team()
+    team = threads.Team("train_steps", plan.dtype, args[2].team)
+    team.call(args, 2)
+    for helper in team._helpers.values():
+        helper.result(timeout=60)
+    team.dismiss()
+
+
+def small_team():
+    """A network's layout and the arguments of ``train_steps`` to train it."""
+    rng = np.random.default_rng(0)
+    plan = network.layout((5, 40, 1), "relu", "identity", np.dtype(np.float64))
+    coefs = [rng.standard_normal(shape) for shape in ((5, 40), (40, 1))]
+    theta = network.pack(plan, coefs, [np.zeros(40), np.zeros(1)])
+    parameters = (theta, *(network.aligned_zeros(theta.size, "f8") for _ in range(2)))
+    data = Data(
+        network.read_only(rng.standard_normal((100, 5))),
+        network.read_only(rng.standard_normal(100)),
+        network.read_only(np.arange(100)),
+    )
+    work = network.training_workspace(plan, 50, 2, coefs)
+    optimizer = np.zeros(1, OPTIMIZER)
+    optimizer["learning_rate"] = optimizer["epsilon"] = 1e-3
+    args = (plan.net, parameters, work, data, optimizer)
+    taken = np.zeros(1, np.int64)
+    return plan, (*args, (0, 2), 50, np.zeros(2), taken)
+
+
+def test_fits_in_many_threads_at_once_give_the_same_bits():
+    alone, models = fit(n_jobs=1), []
+    workers = [threading.Thread(target=lambda: models.append(fit())) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=120)
+    assert len(models) == 8
+    for model in models:
+        assert_same_bits(model, alone)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="no fork here"
+)
+def test_a_forked_process_fits_after_a_parallel_fit(monkeypatch):
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
+    alone = fit()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns of forks with threads around
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            models = pool.map_async(fit, [None, 2]).get(timeout=120)
+    for model in models:
+        assert_same_bits(model, alone)
