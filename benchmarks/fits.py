@@ -1,12 +1,16 @@
-"""Time ``fit`` of fastbp and scikit-learn side by side: ``python -m benchmarks.fits``.
+"""Time the same training by fastbp and its peers: ``python -m benchmarks.fits``.
 
-Both train the same epochs from the same seed on the same data; their losses are compared
-before the times are believed. Runs are interleaved (A B A B ...) and the ratio is that of
-the medians. scikit-learn gets the better of one and two BLAS threads. Compilation is not
-part of a time.
+All train the same epochs from the same weights on the same batches (``peers``); their
+losses are compared before the times are believed. Runs are interleaved (A B C A B C ...)
+with a pause before each, in which the threads of the one before go to sleep. A ratio is
+that of the medians; scikit-learn gets the better of one and two BLAS threads.
+Compilation is not part of a time. *Share of peak*: useful multiply-adds a second, over
+those of a loop that only multiplies registers (``peak``), run between the others.
 """
 
 import argparse
+import importlib
+import importlib.metadata
 import platform
 import statistics
 import time
@@ -15,14 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import sklearn
-import sklearn.neural_network
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
-import fastbp
+from benchmarks import peak, peers
 from fastbp import launch
+
+_PAUSE = 0.15
 
 
 class Case(NamedTuple):
@@ -58,39 +61,53 @@ CASES = {
 }
 
 
-def seconds(model, X, y):
-    started = time.perf_counter()
-    model.fit(X, y)
-    return time.perf_counter() - started
+class Result(NamedTuple):
+    """Medians of one case."""
+
+    seconds: dict  # by peer
+    spread: float  # slowest over fastest run of fastbp
+    share: float  # of the peak
 
 
-def compare(case, dtype, repeats):
-    """Median seconds of both, and the spread of fastbp's (max / min)."""
+def installed():
+    """The peers that can be imported, and the names of the others."""
+    modules = {"PyTorch": "torch", "JAX": "jax"}
+    missing = []
+    for name, module in modules.items():
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            missing.append(name)
+    return [name for name in peers.PEERS if name not in missing], missing
+
+
+def compare(case, dtype, names, repeats, threads):
+    """Medians over interleaved runs of fastbp and the named peers."""
     X, y = case.data(dtype)
-    parameters = {
-        "hidden_layer_sizes": case.hidden,
-        "batch_size": case.batch,
-        "max_iter": case.epochs,
-        "n_iter_no_change": case.epochs,
-        "random_state": 0,
-    }
-    ours = fastbp.MLPClassifier(**parameters)
-    theirs = sklearn.neural_network.MLPClassifier(**parameters)
-    ours.fit(X, y)  # compiles
-    times = {"fastbp": [], 1: [], 2: []}
+    problem = peers.Problem(X, y, case.hidden, case.batch, case.epochs, threads)
+    trainers = {"fastbp": peers.of_fastbp(problem)}
+    trainers |= {name: peers.PEERS[name](problem) for name in names}
+    losses = {name: train() for name, train in trainers.items()}  # compiles, too
+    for name in names:
+        # Adam's epsilon stands elsewhere in PyTorch's formula, whose loss also lacks
+        # the L2 term; a float32 trajectory drifts
+        exact = name.startswith("scikit-learn") and dtype == "float64"
+        tolerance = 1e-7 if exact else 2e-2
+        np.testing.assert_allclose(losses["fastbp"], losses[name], rtol=tolerance)
+    times = {name: [] for name in trainers}
+    limits = []
     for _ in range(repeats):
-        for threads in (1, 2):
-            with threadpool_limits(threads, user_api="blas"):
-                times[threads].append(seconds(theirs, X, y))
-        times["fastbp"].append(seconds(ours, X, y))
-    np.testing.assert_allclose(
-        ours.loss_curve_,
-        theirs.loss_curve_,
-        rtol=1e-3 if dtype == "float32" else 1e-7,  # a float32 trajectory drifts
-    )
+        for name, train in trainers.items():
+            time.sleep(_PAUSE)
+            started = time.perf_counter()
+            train()
+            times[name].append(time.perf_counter() - started)
+            if name == "fastbp":
+                limits.append(peak.gflops(np.dtype(dtype), threads))
+    medians = {name: statistics.median(runs) for name, runs in times.items()}
+    rate = problem.flops() / medians["fastbp"] / 1e9
     spread = max(times["fastbp"]) / min(times["fastbp"])
-    best = min(statistics.median(times[threads]) for threads in (1, 2))
-    return statistics.median(times["fastbp"]), best, spread
+    return Result(medians, spread, rate / statistics.median(limits))
 
 
 def processor():
@@ -100,33 +117,56 @@ def processor():
     return platform.processor()
 
 
+def versions():
+    names = ("fastbp", "scikit-learn", "torch", "jax", "numpy", "numba")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join([*found, f"Python {platform.python_version()}"])
+
+
+def ratio(result, names):
+    """Seconds of the fastest of these peers over those of fastbp; "-" without any."""
+    seconds = [result.seconds[name] for name in names if name in result.seconds]
+    return f"{min(seconds) / result.seconds['fastbp']:.1f}" if seconds else "-"
+
+
 def main():
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fits", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=launch.thread_limit())
+    parser.add_argument("--dtypes", nargs="*", default=["float64", "float32"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
+    names, missing = installed()
     print(
-        f"{processor()}, {launch.thread_limit()} threads; "
-        f"fastbp {fastbp.__version__}, scikit-learn {sklearn.__version__}, "
-        f"NumPy {np.__version__}, Python {platform.python_version()}; "
-        f"median of {arguments.repeats} interleaved runs\n"
+        f"{processor()}, {arguments.threads} threads; {versions()}; "
+        f"median of {arguments.repeats} interleaved runs"
+        + "".join(f"; {name} is not installed" for name in missing)
+        + "\n"
     )
-    print("| case | rows x features, hidden, batch, epochs | dtype ", end="")
-    print("| scikit-learn | fastbp | ratio | spread |")
-    print("|---|---|---|---:|---:|---:|---:|")
+    print("| case | rows x features, hidden, batch, epochs | dtype | fastbp ", end="")
+    print("| vs scikit-learn | vs PyTorch | vs JAX | share of peak | spread |")
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
+    blas = [name for name in peers.PEERS if name.startswith("scikit-learn")]
     for name in arguments.cases:
         case = CASES[name]
         shape = (
             f"{case.rows} x {case.features}, {case.hidden}, {case.batch}, {case.epochs}"
         )
-        for dtype in ("float64", "float32"):
-            ours, theirs, spread = compare(case, dtype, arguments.repeats)
+        for dtype in arguments.dtypes:
+            result = compare(case, dtype, names, arguments.repeats, arguments.threads)
+            ratios = [ratio(result, peer) for peer in (blas, ["PyTorch"], ["JAX"])]
             print(
-                f"| {name} | {shape} | {dtype} | {theirs:.3f} s | {ours:.3f} s "
-                f"| {theirs / ours:.1f} | {spread:.2f} |",
+                f"| {name} | {shape} | {dtype} | {result.seconds['fastbp']:.4f} s | "
+                + " | ".join(ratios)
+                + f" | {result.share:.0%} | {result.spread:.2f} |",
                 flush=True,
             )
 

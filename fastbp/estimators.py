@@ -5,6 +5,7 @@ happens between them is in ``training`` and, below it, in the kernels.
 """
 
 import warnings
+import weakref
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -25,6 +26,14 @@ _FLOATS = {
     "float32": np.float32,
     "float64": np.float64,
 }
+
+
+_PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+#: Packing the weights for the register tiles does not pay for so many rows and less.
+_FEW_ROWS = 4
+#: The row reader of each estimator; not in its state, as it holds addresses.
+_ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _one_of(*names):
@@ -242,11 +251,24 @@ class _BaseMLP(BaseEstimator):
         return X, y
 
     def _outputs(self, X) -> np.ndarray:
-        """Outputs of the network for validated ``X``, shape (n, n_outputs)."""
-        check_is_fitted(self)
-        if issparse(X):
-            self._check_supported(X, None)
-        X = validate_data(self, X, reset=False)
+        """Outputs of the network for the rows of ``X``, shape (n, n_outputs)."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        plain = self._is_plain(X)
+        if not plain:
+            if issparse(X):
+                self._check_supported(X, None)
+            X = validate_data(self, X, reset=False)
+        reader = self._row_reader(X.dtype) if len(X) <= _FEW_ROWS else None
+        if reader is not None:
+            outputs, finite = reader.predict(X, self.activation, self.out_activation_)
+        else:
+            outputs, finite = self._predict_blocks(X)
+        if plain and not finite:
+            validate_data(self, X, reset=False)  # says so, unless told to assume it
+        return outputs
+
+    def _predict_blocks(self, X) -> tuple[np.ndarray, bool]:
         weights = network.checked_weights(self.coefs_, self.intercepts_, X.shape[1])
         plan = network.layout(
             (X.shape[1], *(len(b) for b in weights.intercepts)),
@@ -255,6 +277,34 @@ class _BaseMLP(BaseEstimator):
             weights.coefs[0].dtype,
         )
         return network.predict(plan, *weights, X, self.n_jobs)
+
+    def _is_plain(self, X) -> bool:
+        """Whether ``X`` passes scikit-learn's checks at a glance, if it is finite.
+
+        For anything else ``validate_data`` has the last word.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype in _PLAIN_DTYPES
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and len(X) > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+        )
+
+    def _row_reader(self, dtype) -> network.RowReader | None:
+        """What predicts single rows from the present weights, if they allow it."""
+        reader = _ROW_READERS.get(self)
+        if reader is None or not reader.reads(self.coefs_, self.intercepts_):
+            weights = (self.coefs_, self.intercepts_)
+            network.checked_weights(*weights, self.n_features_in_)
+            if not network.RowReader.can_read(*weights, dtype):
+                return None
+            reader = network.RowReader(*weights)
+            _ROW_READERS[self] = reader
+        return reader if reader.dtype == dtype else None
 
 
 class MLPClassifier(ClassifierMixin, _BaseMLP):
@@ -442,9 +492,13 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
             The most probable class, or for multilabel targets an indicator matrix.
         """
         outputs = self._outputs(X)
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return self._label_binarizer.inverse_transform(outputs)
         if self.n_outputs_ == 1:
-            outputs = outputs.ravel()
-        return self._label_binarizer.inverse_transform(outputs)
+            labels = (outputs.ravel() > 0.5).astype(np.intp)
+        else:
+            labels = outputs.argmax(axis=1)
+        return self.classes_.take(labels, mode="clip")  # there may be one class only
 
     def predict_proba(self, X):
         """Predict probabilities.

@@ -43,6 +43,7 @@ _FLOPS = {4: 50e9, 8: 25e9}
 _MODULES = {
     "train_steps": "programs",
     "predict_rows": "programs",
+    "predict_single_rows": "rows",
     "multiply_all": "arrays",
     "loss_and_delta": "arrays",
     "update_all": "arrays",
@@ -206,6 +207,8 @@ def _program(name: str, dtype: str, parallel: bool) -> Any:
         "error_model": "numpy",
         "nogil": True,
         "parallel": only_prange() if parallel else False,
+        # the others allocate nothing; reference counts would cost atomic operations
+        "_nrt": _MODULES[name] == "arrays",
     }
     try:
         return numba.njit(cache=True, **options)(twin)

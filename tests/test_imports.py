@@ -26,7 +26,7 @@ ROWS = [
     {"threads"},
     {"kernels.__init__"},  # functions for users, which the gate runs
     {"launch"},
-    {"kernels.programs", "kernels.arrays"},
+    {"kernels.programs", "kernels.arrays", "kernels.rows"},
     {"kernels.dense", "kernels.losses", "kernels.updates"},
     {"kernels.gemm", "kernels.activations", "kernels.team"},
     {"kernels.simd"},

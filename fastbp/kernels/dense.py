@@ -21,9 +21,12 @@ from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import Left, Out, Right, multiply, panel_width
 from fastbp.kernels.simd import (
     constant,
+    fma,
     kernel,
+    lane_sum,
     lanes_of,
     part,
+    splat,
     transpose_square,
     vload,
     vstore,
@@ -40,7 +43,7 @@ def _rows_of(array, first, pitch, capacity):
 
 @part
 def pack_inputs(net, data, start, A, base, capacity, begin, end):
-    """A[0][b] = X[order[start + b]] for begin <= b < end.
+    """A[0][b] = X[order[start + b]] for begin <= b < end; whether all are finite.
 
     The rows are read once, and in panels they serve forward pass and weight gradient
     without the stalls of reading single numbers from rows all over X.
@@ -48,14 +51,22 @@ def pack_inputs(net, data, start, A, base, capacity, begin, end):
     lanes, pitch = lanes_of(A), panel_width(A)
     units = net.layers[0].units
     whole = units // lanes * lanes
+    nought = A.dtype.type(0)
+    rest, zero = nought, splat(nought)
+    sums = zero  # of 0 x, which is NaN if x is not finite
     for b in range(begin, end):
         row = data.order[start + b] * units
         for panel in range(0, units, pitch):
             to = base + panel * capacity + b * pitch
             for i in range(panel, min(panel + pitch, whole), lanes):
-                vstore(A, to + i - panel, vload(data.X, row + i))
+                x = vload(data.X, row + i)
+                vstore(A, to + i - panel, x)
+                sums = fma(x, zero, sums)
             for i in range(max(panel, whole), min(panel + pitch, units)):
-                A[to + i - panel] = data.X[row + i]
+                a = data.X[row + i]
+                A[to + i - panel] = a
+                rest += a * nought
+    return lane_sum(sums) + rest == 0
 
 
 @kernel

@@ -203,7 +203,7 @@ def train_steps(
 
 
 @part
-def _predict_block(net, theta, data, out, work, task, worker):
+def _predict_block(net, theta, data, out, work, finite, task, worker):
     """Predictions for one block of rows."""
     lanes, capacity = lanes_of(theta), work.capacity
     outputs, rows = net.layers[net.depth].units, data.order.size
@@ -212,7 +212,8 @@ def _predict_block(net, theta, data, out, work, task, worker):
     start = task * capacity
     batch = min(capacity, rows - start)
     end = -(-batch // TILE_ROWS) * TILE_ROWS
-    pack_inputs(net, data, start, A, base, capacity, 0, batch)
+    if not pack_inputs(net, data, start, A, base, capacity, 0, batch):
+        finite[0] = False
     for layer in range(net.depth):
         dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
     for b in range(0, batch, lanes):
@@ -224,9 +225,10 @@ def _predict_block(net, theta, data, out, work, task, worker):
                 out[to + o] = scratch[at + o * lanes + r]
 
 
-def predict_rows(net, theta, data, out, work, workers, worker):
+def predict_rows(net, theta, data, out, work, finite, workers, worker):
     """out[n, O] = the network's predictions for the rows of X in their order.
 
+    finite[0] becomes False if a number of X is not finite.
     The region of all blocks of rows is open before the call.
     """
     while True:
@@ -234,7 +236,7 @@ def predict_rows(net, theta, data, out, work, workers, worker):
         task = task_of(ticket)
         if task < 0:
             break
-        _predict_block(net, theta, data, out, work, task, worker)
+        _predict_block(net, theta, data, out, work, finite, task, worker)
         finish_task(work.team)
     if worker == 0:
         wait_for_tasks(work.team, ticket)
