@@ -411,7 +411,8 @@ def test_softmax_stays_finite_for_distant_rows_and_large_logits(dtype):
         intercepts=[np.zeros(3, dtype)],
         X=np.array([[huge], [-huge], [0], [700]], dtype),
     )
-    P = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    P, finite = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    assert finite
     third = 1 / 3
     truth = [[1, 0, 0], [0, 0, 1], [third, third, third], [1, 0, 0]]
     np.testing.assert_allclose(P, truth, rtol=2 * np.finfo(dtype).eps, atol=1e-30)
@@ -540,7 +541,8 @@ def test_padding_stays_exactly_zero(dtype, kind, out_activation):
 
 def check_prediction(case):
     before = case.X.copy()
-    P = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    P, finite = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    assert finite
     everything = case._replace(order=np.arange(len(case.X)))
     truth = reference.forward(
         float64(case.coefs),
@@ -585,17 +587,17 @@ def test_predictions_of_networks_drawn_at_random(dtype, activation, out_activati
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_rows_make_no_predictions(dtype):
     case = make_case(dtype, (3, 4, 2), 1, "relu", "softmax")
-    P = network.predict(case.plan, case.coefs, case.intercepts, case.X[:0], 1)
+    P, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X[:0], 1)
     assert P.shape == (0, 2)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_prediction_does_not_depend_on_the_other_rows(dtype):
     case = make_case(dtype, (20, 60, 5), 130, "tanh", "softmax", spare=0)
-    together = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    together, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
     for first, last in ((0, 1), (50, 51), (3, 100), (129, 130)):
         X = case.X[first:last]
-        alone = network.predict(case.plan, case.coefs, case.intercepts, X, 1)
+        alone, _ = network.predict(case.plan, case.coefs, case.intercepts, X, 1)
         np.testing.assert_array_equal(alone, together[first:last])
 
 
@@ -637,7 +639,7 @@ def test_training_gives_the_same_bits_run_after_run(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
     case = make_case(dtype, (20, 60, 5), 501, "logistic", "softmax", spare=0)
-    expected = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    expected, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
     theta = network.pack(case.plan, case.coefs, case.intercepts)
     inputs = Data(
         network.read_only(case.X.view()),
@@ -648,8 +650,20 @@ def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
         for block in (8, 48):
             out = np.full(expected.shape, np.nan, dtype)
             work = network.prediction_workspace(case.plan, len(out), block, workers)
-            args = (case.plan.net, theta, inputs, out.reshape(-1), work)
+            flag = np.ones(1, np.bool_)
+            args = (case.plan.net, theta, inputs, out.reshape(-1), work, flag)
             team = threads.Team("predict_rows", case.plan.dtype, work.team)
             team.call(args, workers)
             np.testing.assert_array_equal(out, expected)
             team.dismiss()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_predictions_tell_of_numbers_that_are_not_finite(dtype, bad):
+    for inputs in range(1, largest(dtype)[0]):
+        case = make_case(dtype, (inputs, 3, 2), 50, "relu", "softmax", spare=0)
+        case.X[37, inputs // 2] = bad
+        P, finite = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+        assert not finite
+        assert np.isfinite(np.delete(P, 37, axis=0)).all()

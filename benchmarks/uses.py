@@ -1,0 +1,161 @@
+"""Time what users do besides one long fit: ``python -m benchmarks.uses``.
+
+Searches, predictions of one row and of many, the first fit of a process. scikit-learn
+runs the same beside it, interleaved, with a pause before each timing.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import sklearn.neural_network
+from joblib import parallel_config
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastbp
+from benchmarks.fits import processor, versions
+
+_PAUSE = 0.15
+_THEIRS, _OURS = sklearn.neural_network.MLPClassifier, fastbp.MLPClassifier
+
+GRID = {
+    "mlpclassifier__hidden_layer_sizes": [(50,), (100,), (50, 50)],
+    "mlpclassifier__alpha": [1e-4, 1e-2],
+    "mlpclassifier__learning_rate_init": [1e-3, 3e-3],
+}
+
+FIRST_FIT = """
+import time, warnings
+warnings.simplefilter("ignore")
+import sklearn.neural_network
+from sklearn.datasets import load_digits
+X, y = load_digits(return_X_y=True)
+started = time.perf_counter()
+import fastbp
+imported = time.perf_counter()
+model = fastbp.MLPClassifier(max_iter=2, random_state=0)
+model.fit(X, y)
+first = time.perf_counter()
+model.fit(X, y)
+print(imported - started, first - imported, time.perf_counter() - first)
+"""
+
+
+def interleaved(functions, repeats):
+    """Median seconds of each function."""
+    times = [[] for _ in functions]
+    for _ in range(repeats):
+        for runs, function in zip(times, functions, strict=True):
+            time.sleep(_PAUSE)
+            started = time.perf_counter()
+            function()
+            runs.append(time.perf_counter() - started)
+    return [statistics.median(runs) for runs in times]
+
+
+def row(what, theirs, ours, unit="s", scale=1.0):
+    ratio = f"{theirs / ours:.1f}" if theirs else "-"
+    before = f"{theirs * scale:.3g} {unit}" if theirs else "-"
+    print(f"| {what} | {before} | {ours * scale:.3g} {unit} | {ratio} |", flush=True)
+
+
+def searches(repeats):
+    X, y = load_digits(return_X_y=True)
+
+    def search(model, n_jobs, **parameters):
+        pipeline = make_pipeline(
+            StandardScaler(), model(max_iter=50, random_state=0, **parameters)
+        )
+        backend = "threading" if model is _OURS else "loky"  # each one's better one
+
+        def run():
+            with parallel_config(backend=backend):
+                GridSearchCV(pipeline, GRID, cv=5, n_jobs=n_jobs).fit(X, y)
+
+        return run
+
+    for n_jobs in (1, 2):
+        theirs = search(_THEIRS, n_jobs)
+        ours = [search(_OURS, n_jobs, dtype=dtype) for dtype in ("auto", "float32")]
+        for function in ours:
+            function()  # compiles
+        times = interleaved([theirs, *ours], repeats)
+        for dtype, seconds in zip(("float64", "float32"), times[1:], strict=True):
+            row(f"GridSearchCV, 60 fits, n_jobs={n_jobs}, {dtype}", times[0], seconds)
+
+
+def predictions(repeats):
+    X, y = load_digits(return_X_y=True)
+    many = np.random.default_rng(0).standard_normal((100_000, 64))
+    for dtype in ("float64", "float32"):
+        models = [
+            model(max_iter=5, random_state=0).fit((X / 16).astype(dtype), y)
+            for model in (_THEIRS, _OURS)
+        ]
+        one, rows = X[:1].astype(dtype), many.astype(dtype)
+
+        def thousand(model, one=one):
+            return lambda: [model.predict_proba(one) for _ in range(1000)]
+
+        def all_rows(model, rows=rows):
+            return lambda: model.predict_proba(rows)
+
+        for model in models:
+            all_rows(model)()
+            thousand(model)()
+        times = interleaved([thousand(model) for model in models], repeats)
+        row(f"predict_proba, 1 row, {dtype}", *times, unit="us", scale=1e3)
+        times = interleaved([all_rows(model) for model in models], repeats)
+        row(f"predict_proba, 100,000 rows, {dtype}", *times, unit="ms", scale=1e3)
+
+
+def starts(repeats):
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        runs = []
+        for _ in range(repeats + 1):
+            result = subprocess.run(
+                [sys.executable, "-c", FIRST_FIT],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            runs.append([float(number) for number in result.stdout.split()])
+    imported, first, later = (
+        statistics.median(column) for column in zip(*runs[1:], strict=True)
+    )
+    row("import fastbp, after sklearn.neural_network", None, imported, "ms", 1e3)
+    row("first fit of a process, nothing compiled", None, runs[0][1])
+    row("first fit of a process, compiled before", None, first)
+    row("a later fit", None, later)
+
+
+def main():
+    parts = {"searches": searches, "predictions": predictions, "starts": starts}
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.uses", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--parts", nargs="*", choices=parts, default=list(parts))
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    os.environ["PYTHONWARNINGS"] = "ignore"  # for joblib's processes
+    print(f"{processor()}; {versions()}; median of {arguments.repeats} runs\n")
+    print("| what | scikit-learn | fastbp | ratio |\n|---|---:|---:|---:|")
+    for name in arguments.parts:
+        parts[name](arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
