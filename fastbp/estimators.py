@@ -471,9 +471,11 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         X, y = self._check_X_y(X, y)
         self._label_binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._label_binarizer.classes_
-        if self._label_binarizer.y_type_ == "multiclass":
+        if not self._label_binarizer.y_type_.startswith("multilabel"):
             targets = np.searchsorted(self.classes_, y).astype(X.dtype)
-            return X, targets, "softmax", len(self.classes_)
+            if len(self.classes_) > 2:
+                return X, targets, "softmax", len(self.classes_)
+            return X, targets, "logistic", 1
         targets = self._label_binarizer.transform(y)
         if issparse(targets):
             targets = targets.toarray()

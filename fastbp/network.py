@@ -27,8 +27,10 @@ from fastbp.tables import (
 
 _CACHE_LINE = 64
 #: Rows that a worker takes through the whole network at a time: their activations stay
-#: in the second-level cache while each panel of weights is used for several tiles.
+#: in the second-level cache while each panel of weights is used for several tiles. Twice
+#: as many where the weights do not, and every block reads them anew.
 _BLOCK_ROWS = 48
+_CACHE_BYTES = 1024 * 1024
 #: Deltas that region 2 keeps in the second-level cache while it walks over the inputs.
 _DELTA_BYTES = 512 * 1024
 #: Seconds of a prediction that are worth calling for help.
@@ -45,7 +47,7 @@ class Layout(NamedTuple):
     n_transposed: int  # elements of the transposed weights
     n_columns: int  # of the panels of all units
     panel: int  # columns of a panel
-    grain: int  # rows of blocks and of stored weights come in multiples of it
+    grain: int  # blocks of rows come in multiples of it
 
 
 def _padded(n: int, grain: int) -> int:
@@ -64,7 +66,9 @@ def layout(
     tile = launch.tile_shape(dtype)
     grain, panel = max(tile.lanes, tile.rows), tile.lanes * tile.vectors
     columns = [_padded(n, tile.lanes) for n in units]
-    rows = [0, *(_padded(n, grain) for n in units[:-1])]
+    # whole registers of inputs where the weights have a transposed copy
+    grains = [tile.rows, *[grain] * len(units)]
+    rows = [0, *(_padded(n, g) for n, g in zip(units[:-1], grains, strict=False))]
     weights = _starts([r * c for r, c in zip(rows, columns, strict=True)])
     biases = weights[-1] + _starts([0, *columns[1:]])
     # layer 0 needs no transposed weights: nothing asks for the inputs' delta
@@ -241,6 +245,11 @@ def _scratch(plan: Layout) -> int:
     return _padded(max(plan.panel**2, outputs_and_targets), _CACHE_LINE)
 
 
+def _block_rows(plan: Layout) -> int:
+    weights = plan.n_parameters * plan.dtype.itemsize
+    return _BLOCK_ROWS if weights < _CACHE_BYTES else 2 * _BLOCK_ROWS
+
+
 def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Workspace:
     """Scratch memory for batches of up to ``batch_size`` rows."""
     capacity = _padded(batch_size, plan.grain)
@@ -258,7 +267,7 @@ def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Wo
         capacity=capacity,
         share=_scratch(plan),
         columns=plan.n_columns,
-        block=_BLOCK_ROWS,
+        block=_block_rows(plan),
     )
 
 
@@ -375,7 +384,7 @@ def predict(
     workers = 1
     if launch.serial_seconds(flops, plan.dtype) > _WORTH_HELP:
         workers = launch.thread_limit(n_jobs)
-    block = min(_BLOCK_ROWS, -(-n // workers))
+    block = min(_block_rows(plan), -(-n // workers))
     finite = np.ones(1, np.bool_)
     work = prediction_workspace(plan, n, block, workers)
     threads.Team("predict_rows", plan.dtype, work.team).call(
