@@ -67,19 +67,20 @@ if hasattr(os, "register_at_fork"):
 
 
 class TileShape(NamedTuple):
-    """The register tile of this machine for one dtype."""
+    """The register tiles and panels of this machine for one dtype."""
 
     lanes: int  # elements of a register
     rows: int
-    vectors: int  # registers of columns
+    panel: int  # columns of a panel
 
 
 @functools.cache
 def tile_shape(dtype: np.dtype) -> TileShape:
-    """The tile that the kernels use for ``dtype``."""
+    """The shapes that the kernels use for ``dtype``."""
     from fastbp.kernels import gemm, simd
 
-    return TileShape(simd.lanes(dtype), gemm.TILE_ROWS, gemm.TILE_VECTORS)
+    lanes = simd.lanes(dtype)
+    return TileShape(lanes, gemm.TILE_ROWS, gemm.panel_elements(lanes))
 
 
 def thread_limit(n_jobs: int | None = None) -> int:

@@ -64,7 +64,7 @@ def layout(
 ) -> Layout:
     """Lay out a network of ``units`` for the tiles of this machine."""
     tile = launch.tile_shape(dtype)
-    grain, panel = max(tile.lanes, tile.rows), tile.lanes * tile.vectors
+    grain, panel = max(tile.lanes, tile.rows), tile.panel
     columns = [_padded(n, tile.lanes) for n in units]
     # whole registers of inputs where the weights have a transposed copy
     grains = [tile.rows, *[grain] * len(units)]
@@ -240,7 +240,7 @@ def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
 
 def _scratch(plan: Layout) -> int:
     """Elements of scratch memory for one worker, in whole cache lines."""
-    lanes = plan.panel // launch.tile_shape(plan.dtype).vectors
+    lanes = launch.tile_shape(plan.dtype).lanes
     outputs_and_targets = 2 * lanes * int(plan.net.layers["columns"][-1])
     return _padded(max(plan.panel**2, outputs_and_targets), _CACHE_LINE)
 

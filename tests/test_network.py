@@ -22,7 +22,7 @@ def around(*numbers):
 def shapes(dtype):
     """Networks whose sizes lie around whole registers, tiles and panels."""
     tile = launch.tile_shape(dtype)
-    panel = tile.lanes * tile.vectors
+    panel = tile.panel
     sizes = around(1, tile.lanes, tile.rows, 2 * tile.lanes, panel, 2 * panel, 200)
     for n in sizes:
         yield (n, 3)
@@ -80,7 +80,9 @@ def panels(plan, columns):
 def test_panels_are_as_wide_as_a_tile():
     for dtype in DTYPES:
         tile, plan = launch.tile_shape(dtype), make_plan((3, 4), dtype)
-        assert plan.panel == tile.lanes * tile.vectors
+        # whole tiles, whether its columns are columns of weights or rows
+        assert plan.panel == tile.panel
+        assert plan.panel % tile.lanes == plan.panel % tile.rows == 0
         assert plan.grain % tile.lanes == plan.grain % tile.rows == 0
 
 
@@ -103,8 +105,10 @@ def test_layers_cover_theta_once(dtype):
             assert units[u] <= columns < units[u] + lanes
             places[place : place + -(-columns // plan.panel) * plan.panel] += 1
             if u > 0:
-                assert layer["rows"] % plan.grain == 0
-                assert units[u - 1] <= layer["rows"] < units[u - 1] + plan.grain
+                # whole tiles, and whole registers where there is a transposed copy
+                grain = plan.grain if u > 1 else launch.tile_shape(plan.dtype).rows
+                assert layer["rows"] % grain == 0
+                assert units[u - 1] <= layer["rows"] < units[u - 1] + grain
                 first, biases = layer["weights"], layer["biases"]
                 theta[first : first + layer["rows"] * columns] += 1
                 theta[biases : biases + columns] += 1

@@ -18,7 +18,14 @@ Threads  region 1 owns rows, region 2 owns weights; nothing is summed across own
 import numpy as np
 
 from fastbp.kernels.activations import activate, apply_derivative
-from fastbp.kernels.gemm import Left, Out, Right, multiply, panel_width
+from fastbp.kernels.gemm import (
+    TILE_VECTORS,
+    Left,
+    Out,
+    Right,
+    multiply,
+    panel_width,
+)
 from fastbp.kernels.simd import (
     constant,
     fma,
@@ -122,16 +129,16 @@ def _train_biases(outputs, start, width, parameters, work, batch, at, step):
     """b -= optimizer(column sums of D), for the columns of one panel."""
     theta, m, v = parameters
     lanes, pitch = lanes_of(theta), panel_width(theta)
-    first = (outputs.place + start) * work.capacity
-    one = constant(vload(theta, 0), 0.0)
-    two, three = one, one
-    for d in range(first, first + batch * pitch, pitch):
-        one = one + vload(work.deltas, d)
-        two = two + vload(work.deltas, d + lanes)
-        three = three + vload(work.deltas, d + 2 * lanes)
-    vstore(work.scratch, at, one)
-    vstore(work.scratch, at + lanes, two)
-    vstore(work.scratch, at + 2 * lanes, three)
+    for c in range(0, width, TILE_VECTORS * lanes):  # several sums side by side
+        first = (outputs.place + start) * work.capacity + c
+        one = two = three = constant(vload(theta, 0), 0.0)
+        for d in range(first, first + batch * pitch, pitch):
+            one = one + vload(work.deltas, d)
+            two = two + vload(work.deltas, d + lanes)
+            three = three + vload(work.deltas, d + 2 * lanes)
+        vstore(work.scratch, at + c, one)
+        vstore(work.scratch, at + c + lanes, two)
+        vstore(work.scratch, at + c + 2 * lanes, three)
     biases, no_decay = outputs.biases + start, theta.dtype.type(0)
     update(theta, m, v, biases, width, work.scratch, at, no_decay, step)
 
@@ -146,7 +153,7 @@ def _transpose_weights(inputs, outputs, start, first, height, width, theta, tran
     weights = outputs.weights + start * outputs.rows + first * width
     span = min(pitch, inputs.columns - first)
     to = inputs.transposed + first * outputs.columns + start * span
-    for i in range(0, height, lanes):
+    for i in range(0, min(height, span), lanes):  # rows are padded more than columns
         for c in range(0, width, lanes):
             source = weights + i * width + c
             transpose_square(theta, source, width, transposed, to + c * span + i, span)

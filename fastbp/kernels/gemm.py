@@ -21,11 +21,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.kernels import simd
-from fastbp.kernels.simd import kernel, lanes_of
+from fastbp.kernels.simd import kernel, lanes_of, part
 
 TILE_ROWS = 8 if simd.REGISTERS == 32 else 4
 TILE_VECTORS = 3
 TALL_ROWS = TILE_ROWS * TILE_VECTORS
+
+#: Columns of a panel at least: a multiple of TILE_ROWS, and of TILE_VECTORS registers of
+#: 2, 4 or 8 lanes. Columns of inputs are rows of their weights' gradient.
+_LEAST_PANEL = 24
 
 #: Steps of k between two branches: the loop's own instructions cost an eighth otherwise.
 _UNROLLED = 2
@@ -106,7 +110,7 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
     constants = (rows, vectors, form)
     rows, vectors, form = (constant.literal_value for constant in constants)
     array = out[0]
-    width = simd.vector_of(array.dtype).lanes * TILE_VECTORS
+    width = panel_elements(simd.vector_of(array.dtype).lanes)
     known = {ANY: None, COLUMNS: 1, ROWS: width}[form]
 
     def codegen(context, builder, sig, args):
@@ -176,10 +180,15 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
     return types.void(*constants, i, out, left, right, i, i, array.dtype), codegen
 
 
+def panel_elements(lanes):
+    """PW: the columns of a panel, whole wide tiles, and whole tiles of rows too."""
+    return max(TILE_VECTORS * lanes, _LEAST_PANEL)
+
+
 @intrinsic
 def panel_width(typingctx, array):
-    """PW: elements of TILE_VECTORS registers, a constant."""
-    return simd.integer_constant(array, TILE_VECTORS * simd.vector_of(array.dtype).lanes)
+    """PW, a constant."""
+    return simd.integer_constant(array, panel_elements(simd.vector_of(array.dtype).lanes))
 
 
 @intrinsic
@@ -188,14 +197,9 @@ def row_grain(typingctx, array):
     return simd.integer_constant(array, max(simd.vector_of(array.dtype).lanes, TILE_ROWS))
 
 
-@kernel
-def multiply(out, left, right, n, rows, width, start, floor):
-    """O[r, c] = max(S[c] + sum_k L[r, k] R[k, c], floor), k < n
-
-    for r < rows, whole tiles, and c < width, 1 to TILE_VECTORS registers. S is
-    right.array[start:], or 0 where ``start`` is -1.
-    """
-    vectors = width // lanes_of(out.array)
+@part
+def _multiply_columns(vectors, out, left, right, n, rows, start, floor):
+    """``multiply`` for one tile's width of ``vectors`` registers."""
     tall = rows // TALL_ROWS * TALL_ROWS if vectors == 1 else 0
     if vectors == 3:
         for r in range(0, rows, TILE_ROWS):
@@ -212,3 +216,21 @@ def multiply(out, left, right, n, rows, width, start, floor):
     if vectors == 1:
         for r in range(tall, rows, TILE_ROWS):
             multiply_tile(TILE_ROWS, 1, ANY, r, out, left, right, n, start, floor)
+
+
+@kernel
+def multiply(out, left, right, n, rows, width, start, floor):
+    """O[r, c] = max(S[c] + sum_k L[r, k] R[k, c], floor), k < n
+
+    for r < rows, whole tiles, and c < width, whole registers of a panel. S is
+    right.array[start:], or 0 where ``start`` is -1.
+    """
+    lanes = lanes_of(out.array)
+    for c in range(0, width, TILE_VECTORS * lanes):
+        vectors = min(TILE_VECTORS, (width - c) // lanes)
+        part_of_out = Out(out.array, out.first + c, out.row)
+        part_of_right = Right(right.array, right.first + c, right.stride)
+        first = start + c if start >= 0 else start
+        _multiply_columns(
+            vectors, part_of_out, left, part_of_right, n, rows, first, floor
+        )

@@ -23,7 +23,7 @@ def sizes():
     for n in range(1, 2 * tile.rows + 2):
         yield n, 3, 2
         yield 3, n, 5
-    for n in range(1, 2 * tile.lanes * tile.vectors + 2):
+    for n in range(1, 2 * tile.panel + 2):
         yield 2, 3, n
     yield 101, 77, 150
 

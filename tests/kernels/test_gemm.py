@@ -15,11 +15,12 @@ from fastbp.kernels.gemm import (
     Out,
     Right,
     multiply,
+    panel_elements,
     panel_width,
 )
 
 DTYPES = [np.float32, np.float64]
-VECTORS = range(1, TILE_VECTORS + 1)
+VECTORS = range(1, 2 * TILE_VECTORS + 2)
 LENGTHS = range(2 * TILE_ROWS + 2)
 HEIGHTS = range(TILE_ROWS, 2 * TALL_ROWS + TILE_ROWS + 1, TILE_ROWS)
 UNTOUCHED = 77
@@ -39,7 +40,7 @@ def width_of_panels(array):
 
 
 def panel(dtype):
-    return TILE_VECTORS * simd.lanes(dtype)
+    return panel_elements(simd.lanes(dtype))
 
 
 def whole_numbers(rng, dtype, shape):
@@ -86,9 +87,12 @@ def product(dtype, left, walk, right, n, rows, width, start=-1, floor=-np.inf, *
     return split(out, at, pitch, rows, width)
 
 
-def test_a_panel_is_as_wide_as_the_widest_tile():
+def test_a_panel_holds_whole_tiles_on_every_target():
     for dtype in DTYPES:
         assert width_of_panels(np.zeros(1, dtype)) == panel(dtype)
+    for lanes in (2, 4, 8, 16):
+        for grain in (lanes, TILE_VECTORS * lanes, 8):
+            assert panel_elements(lanes) % grain == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,7 +103,7 @@ def test_product_is_exact_on_whole_numbers(dtype, vectors):
         for rows, walk in zip(cycle(HEIGHTS), walks(dtype, n), strict=False):
             places = left_places(walk, n, rows)
             left = whole_numbers(rng, dtype, places.max(initial=0) + 1)
-            for pitch, stride, first in ((width, width, 0), (width + 5, 64, 3)):
+            for pitch, stride, first in ((width, width, 0), (width + 5, width + 16, 3)):
                 right = whole_numbers(rng, dtype, first + n * stride + 2 * width)
                 for start in (-1, 2):
                     found = product(

@@ -199,7 +199,7 @@ def expected_errors(case, alpha):
             delta = (delta @ coefs[depth].T) * slope
     # squares are summed in the dtype tile by tile, the tiles in float64
     tile = launch.tile_shape(case.plan.dtype)
-    terms = tile.rows * tile.vectors + tile.lanes
+    terms = tile.rows * tile.panel // tile.lanes + tile.lanes
     loss = row_loss.mean() + terms * unit * reference.penalty(coefs, alpha, n)
     return errors[-1], loss, d_coefs, d_intercepts
 
@@ -241,7 +241,7 @@ def largest(dtype):
     """Twice the tile plus one: (inputs, units of a layer, rows)."""
     tile = launch.tile_shape(np.dtype(dtype))
     strip = max(tile.lanes, tile.rows)
-    return 2 * strip + 1, 2 * tile.lanes * tile.vectors + 1, 2 * strip + 1
+    return 2 * strip + 1, 2 * tile.panel + 1, 2 * strip + 1
 
 
 def kinds():
