@@ -1,7 +1,8 @@
 """Time what users do besides one long fit: ``python -m benchmarks.uses``.
 
-Searches, predictions of one row and of many, the first fit of a process. scikit-learn
-runs the same beside it, interleaved, with a pause before each timing.
+Searches, predictions of one row and of many, the first fit of a process, the cost of a
+row as rows grow. scikit-learn runs the same beside it, interleaved, with a pause before
+each timing.
 """
 
 import argparse
@@ -141,8 +142,27 @@ def starts(repeats):
     row("a later fit", None, later)
 
 
+def scaling(repeats):
+    rng = np.random.default_rng(0)
+    for rows in (10_000, 100_000, 1_000_000):
+        X = rng.standard_normal((rows, 64), dtype=np.float32)
+        y = rng.integers(0, 10, rows)
+        fits = [
+            lambda model=model, X=X, y=y: model(max_iter=1, random_state=0).fit(X, y)
+            for model in (_THEIRS, _OURS)
+        ]
+        fits[1]()
+        seconds = interleaved(fits, max(1, repeats // 2))
+        row(f"an epoch of {rows} rows, per row", *seconds, unit="us", scale=1e6 / rows)
+
+
 def main():
-    parts = {"searches": searches, "predictions": predictions, "starts": starts}
+    parts = {
+        "searches": searches,
+        "predictions": predictions,
+        "starts": starts,
+        "scaling": scaling,
+    }
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.uses", description=__doc__.splitlines()[0]
     )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import tracemalloc
 import warnings
 from concurrent.futures import Future
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from fastbp import MLPClassifier, network, threads
+from fastbp import MLPClassifier, launch, network, threads
 from fastbp.tables import OPTIMIZER, Data
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -186,3 +187,25 @@ def test_a_forked_process_fits_after_a_parallel_fit(monkeypatch):
             models = pool.map_async(fit, [None, 2]).get(timeout=120)
     for model in models:
         assert_same_bits(model, alone)
+
+
+def test_fit_needs_the_memory_of_one_batch_beside_data_and_parameters():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((20_000, 100)), rng.integers(0, 5, 20_000)
+    model = MLPClassifier((200, 150), max_iter=1, batch_size=500, random_state=0)
+    model.fit(X[:1000], y[:1000])  # compiles and imports
+    tracemalloc.start()
+    try:
+        model.fit(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    units = (100, 200, 150, 5)
+    plan = network.layout(units, "relu", "softmax", X.dtype)
+    # weights as initial, final and packed arrays, two moments, one transposed copy
+    parameters = 6 * plan.n_parameters * 8
+    workers = launch.thread_limit()
+    work = network.training_workspace(plan, 500, workers, model.coefs_)
+    batch = sum(array.nbytes for array in work if isinstance(array, np.ndarray))
+    per_row = 100 * len(X)  # labels, orders and the checks of both: no copy of X (800)
+    assert peak < parameters + batch + per_row + 500_000
