@@ -97,7 +97,10 @@ class Team:
             helper = self._helpers.get(worker)
             if helper is None or helper.done():
                 arguments = (*args, n_threads, worker)
-                self._helpers[worker] = _pool().submit(program, *arguments)
+                try:
+                    self._helpers[worker] = _pool().submit(program, *arguments)
+                except RuntimeError:  # no more threads, or the interpreter is ending
+                    return
 
     def dismiss(self) -> None:
         """Send the helpers away and wait until they have left."""

@@ -118,6 +118,17 @@ def test_nobody_waits_for_helpers_that_never_come(monkeypatch):
     assert pool.asked == 1
 
 
+def test_a_fit_goes_on_alone_when_no_thread_can_be_started(monkeypatch):
+    class Full:
+        def submit(self, *args):
+            raise RuntimeError("can't start new thread")
+
+    alone = fit(n_jobs=1)
+    monkeypatch.setattr(threads, "_pool", Full)
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
+    assert_same_bits(fit(), alone)
+
+
 def test_helpers_leave_when_the_fit_is_over(monkeypatch):
     helpers = []
     dismiss = threads.Team.dismiss
