@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastbp import network, training
+from fastbp import network, rows, training
 
 _FLOATS = {
     "auto": (np.float64, np.float32),
@@ -294,15 +294,15 @@ class _BaseMLP(BaseEstimator):
             and not hasattr(self, "feature_names_in_")
         )
 
-    def _row_reader(self, dtype) -> network.RowReader | None:
+    def _row_reader(self, dtype) -> rows.RowReader | None:
         """What predicts single rows from the present weights, if they allow it."""
         reader = _ROW_READERS.get(self)
         if reader is None or not reader.reads(self.coefs_, self.intercepts_):
             weights = (self.coefs_, self.intercepts_)
             network.checked_weights(*weights, self.n_features_in_)
-            if not network.RowReader.can_read(*weights, dtype):
+            if not rows.RowReader.can_read(*weights, dtype):
                 return None
-            reader = network.RowReader(*weights)
+            reader = rows.RowReader(*weights)
             _ROW_READERS[self] = reader
         return reader if reader.dtype == dtype else None
 

@@ -9,7 +9,6 @@ layout. ``pack`` and ``unpack`` translate to and from ``coefs_`` and ``intercept
 import functools
 from collections.abc import Sequence
 from itertools import pairwise
-from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +49,8 @@ class Layout(NamedTuple):
     grain: int  # blocks of rows come in multiples of it
 
 
-def _padded(n: int, grain: int) -> int:
+def padded(n: int, grain: int) -> int:
+    """The least multiple of ``grain`` that is not below ``n``."""
     return -(-n // grain) * grain
 
 
@@ -65,15 +65,15 @@ def layout(
     """Lay out a network of ``units`` for the tiles of this machine."""
     tile = launch.tile_shape(dtype)
     grain, panel = max(tile.lanes, tile.rows), tile.panel
-    columns = [_padded(n, tile.lanes) for n in units]
+    columns = [padded(n, tile.lanes) for n in units]
     # whole registers of inputs where the weights have a transposed copy
     grains = [tile.rows, *[grain] * len(units)]
-    rows = [0, *(_padded(n, g) for n, g in zip(units[:-1], grains, strict=False))]
+    rows = [0, *(padded(n, g) for n, g in zip(units[:-1], grains, strict=False))]
     weights = _starts([r * c for r, c in zip(rows, columns, strict=True)])
     biases = weights[-1] + _starts([0, *columns[1:]])
     # layer 0 needs no transposed weights: nothing asks for the inputs' delta
     transposed = _starts([0] + [a * b for a, b in pairwise(columns[1:])])
-    places = _starts([_padded(n, panel) for n in columns])
+    places = _starts([padded(n, panel) for n in columns])
 
     layers = np.zeros(len(units), LAYER)
     layers["units"], layers["columns"], layers["rows"] = units, columns, rows
@@ -242,7 +242,7 @@ def _scratch(plan: Layout) -> int:
     """Elements of scratch memory for one worker, in whole cache lines."""
     lanes = launch.tile_shape(plan.dtype).lanes
     outputs_and_targets = 2 * lanes * int(plan.net.layers["columns"][-1])
-    return _padded(max(plan.panel**2, outputs_and_targets), _CACHE_LINE)
+    return padded(max(plan.panel**2, outputs_and_targets), _CACHE_LINE)
 
 
 def _block_rows(plan: Layout) -> int:
@@ -252,7 +252,7 @@ def _block_rows(plan: Layout) -> int:
 
 def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Workspace:
     """Scratch memory for batches of up to ``batch_size`` rows."""
-    capacity = _padded(batch_size, plan.grain)
+    capacity = padded(batch_size, plan.grain)
     tasks = _weight_tasks(plan, capacity)
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns, plan.dtype),
@@ -275,7 +275,7 @@ def prediction_workspace(
     plan: Layout, rows: int, block_rows: int, workers: int
 ) -> Workspace:
     """Scratch memory for one block of rows a worker, and a region of all blocks."""
-    capacity = _padded(max(1, block_rows), plan.grain)
+    capacity = padded(max(1, block_rows), plan.grain)
     nothing = np.zeros(0, plan.dtype)
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns * workers, plan.dtype),
@@ -292,69 +292,6 @@ def prediction_workspace(
         columns=plan.n_columns,
         block=capacity,
     )
-
-
-def _is_in_place(array: np.ndarray) -> bool:
-    return array.flags.c_contiguous and array.flags.aligned
-
-
-class RowReader:
-    """Predicts a few rows from ``coefs_`` and ``intercepts_`` where they are.
-
-    Parameters
-    ----------
-    coefs, intercepts : list of ndarray
-        As ``Weights``, and C-contiguous: they are read anew at every call, so that
-        edited numbers count. ``reads`` tells whether they are still the same arrays.
-    """
-
-    def __init__(self, coefs, intercepts) -> None:
-        self._arrays = [*coefs, *intercepts]
-        self.dtype = coefs[0].dtype
-        self._units = np.array([len(coefs[0]), *map(len, intercepts)])
-        self._addresses = np.array(
-            [
-                (W.ctypes.data, b.ctypes.data)
-                for W, b in zip(coefs, intercepts, strict=True)
-            ]
-        )
-        lanes = launch.tile_shape(self.dtype).lanes
-        self._width = _padded(int(self._units.max()), lanes) + lanes
-        self._scratch_size = 2 * self._width + lanes * int(self._units[-1])
-        self._program: Any = None
-
-    @staticmethod
-    def can_read(coefs, intercepts, dtype: np.dtype) -> bool:
-        """Whether weights, which fit together, may be read in place."""
-        return all(
-            type(w) is np.ndarray and w.dtype == dtype and _is_in_place(w)
-            for w in (*coefs, *intercepts)
-        ) and all(b.shape == W.shape[1:] for W, b in zip(coefs, intercepts, strict=True))
-
-    def reads(self, coefs, intercepts) -> bool:
-        """Whether these are the arrays that this object reads."""
-        arrays = (*coefs, *intercepts)
-        return len(arrays) == len(self._arrays) and all(map(is_, arrays, self._arrays))
-
-    def predict(self, X, activation: str, out_activation: str) -> tuple[np.ndarray, bool]:
-        """Outputs for the rows of ``X``, and whether all of ``X`` is finite.
-
-        ``X`` must be C-contiguous and of the weights' dtype.
-        """
-        out = np.empty((len(X), int(self._units[-1])), self.dtype)
-        args = (
-            read_only(X),
-            out.reshape(-1),
-            self._units,
-            self._addresses,
-            ACTIVATIONS.index(activation),
-            OUTPUT_ACTIVATIONS.index(out_activation),
-            np.empty(self._scratch_size, self.dtype),
-            self._width,
-        )
-        if self._program is None:
-            self._program = launch.ready("predict_single_rows", self.dtype, args)
-        return out, self._program(*args)
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -33,8 +33,8 @@ from fastbp.kernels.team import (
 )
 from fastbp.kernels.updates import make_step
 
-#: Phases of a training step.
-IDLE, ROWS, WEIGHTS = range(3)
+#: Phases of a training step: its two regions.
+ROWS, WEIGHTS = 1, 2
 
 
 @part
