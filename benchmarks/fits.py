@@ -91,8 +91,9 @@ def compare(case, dtype, names, repeats, threads):
     for name in names:
         # Adam's epsilon stands elsewhere in PyTorch's formula, whose loss also lacks
         # the L2 term; a float32 trajectory drifts
-        exact = name.startswith("scikit-learn") and dtype == "float64"
-        tolerance = 1e-7 if exact else 2e-2
+        tolerance = 2e-2
+        if name.startswith("scikit-learn"):
+            tolerance = 1e-7 if dtype == "float64" else 1e-3
         np.testing.assert_allclose(losses["fastbp"], losses[name], rtol=tolerance)
     times = {name: [] for name in trainers}
     limits = []
