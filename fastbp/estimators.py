@@ -259,7 +259,7 @@ class _BaseMLP(BaseEstimator):
             if issparse(X):
                 self._check_supported(X, None)
             X = validate_data(self, X, reset=False)
-        reader = self._row_reader(X.dtype) if len(X) <= _FEW_ROWS else None
+        reader = self._row_reader(X) if len(X) <= _FEW_ROWS else None
         if reader is not None:
             outputs, finite = reader.predict(X, self.activation, self.out_activation_)
         else:
@@ -294,17 +294,15 @@ class _BaseMLP(BaseEstimator):
             and not hasattr(self, "feature_names_in_")
         )
 
-    def _row_reader(self, dtype) -> rows.RowReader | None:
+    def _row_reader(self, X) -> rows.RowReader | None:
         """What predicts single rows from the present weights, if they allow it."""
-        reader = _ROW_READERS.get(self)
-        if reader is None or not reader.reads(self.coefs_, self.intercepts_):
-            weights = (self.coefs_, self.intercepts_)
-            network.checked_weights(*weights, self.n_features_in_)
-            if not rows.RowReader.can_read(*weights, dtype):
+        reader, weights = _ROW_READERS.get(self), (self.coefs_, self.intercepts_)
+        if reader is None or not reader.reads(*weights, X.shape[1]):
+            network.checked_weights(*weights, X.shape[1])
+            if not rows.RowReader.can_read(*weights, X.dtype):
                 return None
-            reader = rows.RowReader(*weights)
-            _ROW_READERS[self] = reader
-        return reader if reader.dtype == dtype else None
+            reader = _ROW_READERS[self] = rows.RowReader(*weights)
+        return reader if reader.dtype == X.dtype else None
 
 
 class MLPClassifier(ClassifierMixin, _BaseMLP):

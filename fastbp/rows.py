@@ -46,10 +46,14 @@ class RowReader:
             for w in (*coefs, *intercepts)
         ) and all(b.shape == W.shape[1:] for W, b in zip(coefs, intercepts, strict=True))
 
-    def reads(self, coefs, intercepts) -> bool:
-        """Whether these are the arrays that this object reads."""
+    def reads(self, coefs, intercepts, n_features: int) -> bool:
+        """Whether it reads these very arrays, and they take rows of ``n_features``."""
         arrays = (*coefs, *intercepts)
-        return len(arrays) == len(self._arrays) and all(map(is_, arrays, self._arrays))
+        return (
+            len(arrays) == len(self._arrays)
+            and all(map(is_, arrays, self._arrays))
+            and n_features == self._units[0]
+        )
 
     def predict(self, X, activation: str, out_activation: str) -> tuple[np.ndarray, bool]:
         """Outputs for the rows of ``X``, and whether all of ``X`` is finite.

@@ -130,3 +130,12 @@ def test_a_view_of_the_row_stays_writeable():
     outputs(model, row)
     assert row.flags.writeable
     assert X.flags.writeable
+
+
+def test_a_failed_refit_with_fewer_features_does_not_read_beyond_the_row():
+    model, X = fitted()
+    outputs(model, X[:1])
+    model.n_features_in_ = 3  # as a fit that failed after its checks of X leaves it
+    for rows in (1, 60):
+        with pytest.raises(ValueError, match="must have shape"):
+            outputs(model, np.ones((rows, 3)))
