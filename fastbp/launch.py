@@ -72,6 +72,7 @@ class TileShape(NamedTuple):
     lanes: int  # elements of a register
     rows: int
     panel: int  # columns of a panel
+    depth: int  # a product of more terms may be summed in parts
 
 
 @functools.cache
@@ -80,7 +81,7 @@ def tile_shape(dtype: np.dtype) -> TileShape:
     from fastbp.kernels import gemm, simd
 
     lanes = simd.lanes(dtype)
-    return TileShape(lanes, gemm.TILE_ROWS, gemm.panel_elements(lanes))
+    return TileShape(lanes, gemm.TILE_ROWS, gemm.panel_elements(lanes), gemm.DEPTH)
 
 
 def thread_limit(n_jobs: int | None = None) -> int:

@@ -19,6 +19,7 @@ from fastbp.tables import (
     LAYER,
     OUTPUT_ACTIVATIONS,
     REGION,
+    TASK,
     Data,
     Network,
     Workspace,
@@ -26,12 +27,16 @@ from fastbp.tables import (
 
 _CACHE_LINE = 64
 #: Rows that a worker takes through the whole network at a time: their activations stay
-#: in the second-level cache while each panel of weights is used for several tiles. Twice
-#: as many where the weights do not, and every block reads them anew.
+#: in the second-level cache while each panel of weights is used for several tiles. More
+#: where the weights do not stay there, and every block reads them anew.
 _BLOCK_ROWS = 48
+_WIDE_BLOCK_ROWS = 256
 _CACHE_BYTES = 1024 * 1024
 #: Deltas that region 2 keeps in the second-level cache while it walks over the inputs.
 _DELTA_BYTES = 512 * 1024
+#: Panels of inputs and of outputs of a task of region 2 where the deltas do not stay: the
+#: second-level cache holds their gradient while the batch passes by.
+_WIDE_TASK = 4, 8
 #: Seconds of a prediction that are worth calling for help.
 _WORTH_HELP = 2e-4
 
@@ -223,49 +228,67 @@ def initial_weights(
 
 
 def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
-    """The tasks of region 2: a panel of inputs by a group of panels of outputs.
+    """The tasks of region 2: panels of inputs by panels of outputs (see ``TASK``).
 
-    A group's deltas fit in the second-level cache; consecutive tasks share them.
+    Consecutive tasks share the deltas of their outputs.
     """
     panel_bytes = capacity * plan.panel * plan.dtype.itemsize
-    group = plan.panel * max(1, _DELTA_BYTES // panel_bytes)
-    tasks = [
-        (layer, first, start, min(start + group, int(outputs["columns"])))
-        for layer, outputs in enumerate(plan.net.layers[1:])
-        for start in range(0, int(outputs["columns"]), group)
-        for first in range(0, int(outputs["rows"]), plan.panel)
-    ]
-    return np.array(tasks, dtype=np.int64)
+    tasks = []
+    for layer, outputs in enumerate(plan.net.layers[1:]):
+        rows, columns = int(outputs["rows"]), int(outputs["columns"])
+        delta_bytes = panel_bytes * -(-columns // plan.panel)
+        height, width = plan.panel, columns
+        if delta_bytes > _DELTA_BYTES:
+            height, width = (n * plan.panel for n in _WIDE_TASK)
+        tasks += [
+            (layer, i, min(i + height, rows), o, min(o + width, columns))
+            for o in range(0, columns, width)
+            for i in range(0, rows, height)
+        ]
+    return np.array(tasks, dtype=TASK)
 
 
-def _scratch(plan: Layout) -> int:
+def _gradient_elements(plan: Layout, tasks: np.ndarray, capacity: int) -> int:
+    """Scratch elements for a task's gradient, or for a panel of it at a time."""
+    if capacity <= launch.tile_shape(plan.dtype).depth:
+        return plan.panel**2
+    heights = tasks["end_input"] - tasks["first_input"]
+    widths = tasks["end_output"] - tasks["first_output"]
+    return max(
+        padded(h, plan.panel) * padded(w, plan.panel)
+        for h, w in zip(heights.tolist(), widths.tolist(), strict=True)
+    )
+
+
+def _scratch(plan: Layout, gradient: int = 0) -> int:
     """Elements of scratch memory for one worker, in whole cache lines."""
     lanes = launch.tile_shape(plan.dtype).lanes
     outputs_and_targets = 2 * lanes * int(plan.net.layers["columns"][-1])
-    return padded(max(plan.panel**2, outputs_and_targets), _CACHE_LINE)
+    return padded(max(gradient, outputs_and_targets), _CACHE_LINE)
 
 
 def _block_rows(plan: Layout) -> int:
     weights = plan.n_parameters * plan.dtype.itemsize
-    return _BLOCK_ROWS if weights < _CACHE_BYTES else 2 * _BLOCK_ROWS
+    return _BLOCK_ROWS if weights < _CACHE_BYTES else _WIDE_BLOCK_ROWS
 
 
 def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Workspace:
     """Scratch memory for batches of up to ``batch_size`` rows."""
     capacity = padded(batch_size, plan.grain)
     tasks = _weight_tasks(plan, capacity)
+    share = _scratch(plan, _gradient_elements(plan, tasks, capacity))
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         deltas=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         transposed=transposed_weights(plan, coefs),
         row_loss=aligned_zeros(capacity, plan.dtype),
         squares=np.zeros(len(tasks)),
-        scratch=aligned_zeros(_scratch(plan) * workers, plan.dtype),
+        scratch=aligned_zeros(share * workers, plan.dtype),
         tasks=tasks,
         team=threads.team_state(),
         region=np.zeros(1, REGION),
         capacity=capacity,
-        share=_scratch(plan),
+        share=share,
         columns=plan.n_columns,
         block=_block_rows(plan),
     )
@@ -276,6 +299,7 @@ def prediction_workspace(
 ) -> Workspace:
     """Scratch memory for one block of rows a worker, and a region of all blocks."""
     capacity = padded(max(1, block_rows), plan.grain)
+    share = _scratch(plan)
     nothing = np.zeros(0, plan.dtype)
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns * workers, plan.dtype),
@@ -283,12 +307,12 @@ def prediction_workspace(
         transposed=nothing,
         row_loss=nothing,
         squares=np.zeros(0),
-        scratch=aligned_zeros(_scratch(plan) * workers, plan.dtype),
+        scratch=aligned_zeros(share * workers, plan.dtype),
         tasks=np.zeros((0, 4), np.int64),
         team=threads.team_state(-(-rows // capacity)),
         region=np.zeros(1, REGION),
         capacity=capacity,
-        share=_scratch(plan),
+        share=share,
         columns=plan.n_columns,
         block=capacity,
     )

@@ -56,8 +56,8 @@ class Workspace(NamedTuple):
     transposed: np.ndarray  # transposed weights of all layers but the first
     row_loss: np.ndarray  # [capacity]
     squares: np.ndarray  # [tasks] sums of squared weights
-    scratch: np.ndarray  # per worker: a gradient tile, or outputs and targets of rows
-    tasks: np.ndarray  # [tasks, 4] layer, first input, columns from and to
+    scratch: np.ndarray  # per worker: a task's gradient, or outputs and targets of rows
+    tasks: np.ndarray  # [tasks] of TASK
     team: np.ndarray  # tickets for the tasks, see ``kernels.team``
     region: np.ndarray  # [1] of REGION
     capacity: int  # rows
@@ -73,6 +73,15 @@ class Data(NamedTuple):
     targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
     order: np.ndarray  # [n] the epoch's order of the rows
 
+
+#: A task of region 2: the weights of a layer from some panels of inputs into some panels
+#: of outputs; the first of them and where they end.
+TASK = np.dtype(
+    [
+        (name, "i8")
+        for name in ("layer", "first_input", "end_input", "first_output", "end_output")
+    ]
+)
 
 #: The optimizer's parameters, in float64, of a fit.
 OPTIMIZER = np.dtype(

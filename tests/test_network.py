@@ -175,14 +175,13 @@ def test_tasks_take_every_weight_once(dtype):
         coefs, _, _ = number_all(units, dtype)
         work = network.training_workspace(plan, batch, 1, coefs)
         covered = np.zeros(plan.n_parameters, int)
-        for layer, first, begin, end in work.tasks:
+        for layer, first, last, begin, end in work.tasks.tolist():
             outputs = plan.net.layers[layer + 1]
             assert begin % plan.panel == first % plan.panel == 0
-            height = min(plan.panel, int(outputs["rows"]) - first)
             for start, width in panels(plan, int(outputs["columns"])):
                 if begin <= start < end:
-                    at = outputs["weights"] + start * outputs["rows"] + first * width
-                    covered[at : at + height * width] += 1
+                    panel = outputs["weights"] + start * outputs["rows"]
+                    covered[panel + first * width : panel + last * width] += 1
         weights = plan.net.layers["biases"][1]
         assert (covered[:weights] == 1).all()
         assert not covered[weights:].any()

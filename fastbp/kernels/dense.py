@@ -19,10 +19,13 @@ import numpy as np
 
 from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import (
+    RESUME,
     TILE_VECTORS,
+    ZERO,
     Left,
     Out,
     Right,
+    depth_at,
     multiply,
     panel_width,
 )
@@ -43,9 +46,10 @@ from fastbp.tables import GRADIENT, RELU
 
 
 @part
-def _rows_of(array, first, pitch, capacity):
-    """The rows of panels that begin at ``first``, as a left operand."""
-    return Left(array, first, pitch, np.int64(1), pitch, pitch * capacity)
+def _rows_of(array, first, pitch, capacity, k):
+    """The rows of panels that begin at ``first``, from column k, as a left operand."""
+    to_k = k // pitch * pitch * capacity
+    return Left(array, first + to_k, pitch, np.int64(1), pitch, pitch * capacity)
 
 
 @part
@@ -88,18 +92,26 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
     floor = A.dtype.type(-np.inf)
     if hidden and net.activation == RELU:
         floor = A.dtype.type(0)
-    rows = end - begin
-    left = _rows_of(A, base + inputs.place * capacity + begin * pitch, pitch, capacity)
-    for start in range(0, outputs.columns, pitch):
-        width = min(pitch, outputs.columns - start)
-        weights = Right(theta, outputs.weights + start * outputs.rows, width)
-        at = base + (outputs.place + start) * capacity + begin * pitch
-        biases = outputs.biases + start
-        out = Out(A, at, pitch)
-        multiply(out, left, weights, inputs.units, rows, width, biases, floor)
-        if hidden:
-            real = min(width, outputs.units - start)
-            activate(net.activation, A, at, pitch, width, real, rows)
+    none = A.dtype.type(-np.inf)
+    rows, n = end - begin, inputs.units
+    first = base + inputs.place * capacity + begin * pitch
+    k = 0
+    while k < n:
+        depth = depth_at(k, n)
+        last = k + depth == n
+        left = _rows_of(A, first, pitch, capacity, k)
+        for start in range(0, outputs.columns, pitch):
+            width = min(pitch, outputs.columns - start)
+            panel = outputs.weights + start * outputs.rows
+            weights = Right(theta, panel + k * width, width)
+            at = base + (outputs.place + start) * capacity + begin * pitch
+            sums = outputs.biases + start if k == 0 else RESUME
+            low = floor if last else none
+            multiply(Out(A, at, pitch), left, weights, depth, rows, width, sums, low)
+            if last and hidden:
+                real = min(width, outputs.units - start)
+                activate(net.activation, A, at, pitch, width, real, rows)
+        k += depth
 
 
 @kernel
@@ -110,18 +122,23 @@ def dense_backward_block(net, layer, A, D, transposed, capacity, begin, end):
     """
     pitch = panel_width(D)
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
-    floor = D.dtype.type(-np.inf)
-    rows = end - begin
-    left = _rows_of(D, outputs.place * capacity + begin * pitch, pitch, capacity)
-    for start in range(0, inputs.columns, pitch):
-        width = min(pitch, inputs.columns - start)
-        first = inputs.transposed + start * outputs.columns
-        weights = Right(transposed, first, width)
-        at = (inputs.place + start) * capacity + begin * pitch
-        none = np.int64(-1)
-        out = Out(D, at, pitch)
-        multiply(out, left, weights, outputs.units, rows, width, none, floor)
-        apply_derivative(net.activation, D, A, at, pitch, width, rows)
+    none = D.dtype.type(-np.inf)
+    rows, n = end - begin, outputs.units
+    first = outputs.place * capacity + begin * pitch
+    k = 0
+    while k < n:
+        depth = depth_at(k, n)
+        left = _rows_of(D, first, pitch, capacity, k)
+        for start in range(0, inputs.columns, pitch):
+            width = min(pitch, inputs.columns - start)
+            panel = inputs.transposed + start * outputs.columns
+            weights = Right(transposed, panel + k * width, width)
+            at = (inputs.place + start) * capacity + begin * pitch
+            sums = ZERO if k == 0 else RESUME
+            multiply(Out(D, at, pitch), left, weights, depth, rows, width, sums, none)
+            if k + depth == n:
+                apply_derivative(net.activation, D, A, at, pitch, width, rows)
+        k += depth
 
 
 @part
@@ -159,41 +176,63 @@ def _transpose_weights(inputs, outputs, start, first, height, width, theta, tran
             transpose_square(theta, source, width, transposed, to + c * span + i, span)
 
 
-@kernel
-def train_weights(net, layer, first, columns, parameters, work, batch, at, step):
-    """W[layer][first : first + PW, columns] -= optimizer(A[layer].T @ D[layer + 1])
+@part
+def _train_panel(net, layer, first, start, parameters, work, batch, at, step):
+    """Update the weights of one panel of inputs into one of outputs.
 
-    and, with the first inputs, the biases. ``columns`` (from, to) are whole panels;
-    ``at`` is the worker's place in ``work.scratch``. Returns the sum of the squared
-    weights before the update.
+    Their gradient is scratch[at:]. Returns the sum of their squares before.
     """
     theta, m, v = parameters
-    pitch, capacity = panel_width(theta), work.capacity
+    pitch = panel_width(theta)
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
     height = min(pitch, outputs.rows - first)
-    inner = np.int64(1)
-    left = Left(
-        work.activations,
-        (inputs.place + first) * capacity,
-        inner,
-        pitch,
-        batch,
-        np.int64(0),
-    )
+    width = min(pitch, outputs.columns - start)
+    weights = outputs.weights + start * outputs.rows + first * width
+    run = height * width
+    squares = update(theta, m, v, weights, run, work.scratch, at, step.alpha, step)
+    if layer > 0 and step.kind != GRADIENT:
+        _transpose_weights(
+            inputs, outputs, start, first, height, width, theta, work.transposed
+        )
+    if first == 0:
+        _train_biases(outputs, start, width, parameters, work, batch, at, step)
+    return squares
+
+
+@kernel
+def train_weights(net, task, parameters, work, batch, at, step):
+    """W[layer][inputs, outputs] -= optimizer(A[layer].T @ D[layer + 1])
+
+    and, with the first inputs, the biases. ``task`` has the layer and the inputs and
+    outputs, whole panels; ``at`` is the worker's place in ``work.scratch``, which keeps
+    the sums of all panels of the task while the batch is taken in parts. Returns the sum
+    of the squared weights before the update.
+    """
+    theta, layer = parameters[0], task.layer
+    pitch, capacity = panel_width(theta), work.capacity
+    inputs, outputs = net.layers[layer], net.layers[layer + 1]
+    none, inner = theta.dtype.type(-np.inf), np.int64(1)
     squares = 0.0
-    for start in range(columns[0], columns[1], pitch):
-        width = min(pitch, outputs.columns - start)
-        deltas = Right(work.deltas, (outputs.place + start) * capacity, pitch)
-        floor, none = theta.dtype.type(-np.inf), np.int64(-1)
-        gradient = Out(work.scratch, at, width)
-        multiply(gradient, left, deltas, batch, height, width, none, floor)
-        weights = outputs.weights + start * outputs.rows + first * width
-        run = height * width
-        squares += update(theta, m, v, weights, run, work.scratch, at, step.alpha, step)
-        if layer > 0 and step.kind != GRADIENT:
-            _transpose_weights(
-                inputs, outputs, start, first, height, width, theta, work.transposed
-            )
-        if first == 0:
-            _train_biases(outputs, start, width, parameters, work, batch, at, step)
+    b = 0
+    while b < batch:
+        depth = depth_at(b, batch)
+        sums = ZERO if b == 0 else RESUME
+        to = at
+        for first in range(task.first_input, task.end_input, pitch):
+            height = min(pitch, outputs.rows - first)
+            rows = (inputs.place + first) * capacity + b * pitch
+            left = Left(work.activations, rows, inner, pitch, depth, np.int64(0))
+            for start in range(task.first_output, task.end_output, pitch):
+                width = min(pitch, outputs.columns - start)
+                rows = (outputs.place + start) * capacity + b * pitch
+                deltas = Right(work.deltas, rows, pitch)
+                gradient = Out(work.scratch, to, width)
+                multiply(gradient, left, deltas, depth, height, width, sums, none)
+                if b + depth == batch:
+                    squares += _train_panel(
+                        net, layer, first, start, parameters, work, batch, to, step
+                    )
+                if depth < batch:
+                    to += pitch * pitch
+        b += depth
     return squares

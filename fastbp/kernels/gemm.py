@@ -7,6 +7,10 @@ Panels   a matrix M[R, N] inside a network is stored as panels of ``panel_width`
          and no row is a power of two apart from the next. The last panel of a weight
          matrix is narrower, N padded to whole registers.
 Left     scalars, each used for a whole row of the tile: rows or columns of panels.
+Depth    a long product is summed DEPTH steps of k at a time, for all tiles that share
+         operands: so much of the left operand of many rows stays in the second-level
+         cache while all panels of the right one pass by. The sums rest in the output
+         meanwhile, which changes no bit of them.
 
 A tile of 8 x 3 registers needs 24 sums, 3 right operands and 1 to 2 left ones of the
 32 registers of AVX-512 and NEON; with 16 registers (AVX2, SSE2), 4 x 3 fits. One
@@ -33,6 +37,12 @@ _LEAST_PANEL = 24
 
 #: Steps of k between two branches: the loop's own instructions cost an eighth otherwise.
 _UNROLLED = 2
+
+#: Steps of k that tiles sum before they make room for the next tile: whole panels.
+DEPTH = 384
+
+#: Where the sums of a tile start, other than at a row of numbers (see ``multiply_tile``).
+ZERO, RESUME = -1, -2
 
 #: What is known of the rows of a left operand when a kernel is compiled.
 ANY, ROWS, COLUMNS = range(3)
@@ -83,16 +93,21 @@ def _add_products(builder, sums, left_pointers, column_pointer, vectors):
             builder.store(simd.emit_fma(builder, row, column, builder.load(total)), total)
 
 
-def _initial_sums(builder, vector, rows, vectors, start_pointer, start):
-    """Stack slots (registers, once optimised) with a row of start values, or zeros."""
+def _initial_sums(builder, vector, targets, vectors, start_pointer, start):
+    """Stack slots (registers, once optimised) with the sums' first values."""
     slots = [
         cgutils.alloca_once_value(builder, ir.Constant(vector, None))
-        for _ in range(rows * vectors)
+        for _ in range(len(targets) * vectors)
     ]
     with builder.if_then(builder.icmp_signed(">=", start, _INT(0))):
         for c in range(vectors):
             value = simd.emit_vector_load(builder, start_pointer, vector, c)
-            for r in range(rows):
+            for r in range(len(targets)):
+                builder.store(value, slots[r * vectors + c])
+    with builder.if_then(builder.icmp_signed("==", start, _INT(RESUME))):
+        for r, target in enumerate(targets):
+            for c in range(vectors):
+                value = simd.emit_vector_load(builder, target, vector, c)
                 builder.store(value, slots[r * vectors + c])
     return slots
 
@@ -102,10 +117,10 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
     """O[i, c] = max(S[c] + sum_k L[i, k] R[k, c], floor), k < n
 
     for ``rows`` rows i from r and ``vectors`` registers of columns c, both constants;
-    S = right.array[start:], or 0 where ``start`` is -1. NaN stays NaN. One chain of
-    fused multiply-adds for each element, in the order of k. ``form`` says what is known
-    of left.row, as the many rows of a tall tile have no registers for their addresses:
-    ROWS of panels, COLUMNS of panels, or ANY.
+    S = right.array[start:], 0 where ``start`` is ZERO, or O[i] itself where it is RESUME.
+    NaN stays NaN. One chain of fused multiply-adds for each element, in the order of k.
+    ``form`` says what is known of left.row, as the many rows of a tall tile have no
+    registers for their addresses: ROWS of panels, COLUMNS of panels, or ANY.
     """
     constants = (rows, vectors, form)
     rows, vectors, form = (constant.literal_value for constant in constants)
@@ -137,8 +152,11 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
                 pointer(right[0], right_array, right_first),
             )
         )
+        numbers = [builder.add(r, _INT(i)) for i in range(rows)]
+        offsets = [builder.add(out_first, builder.mul(i, out_row)) for i in numbers]
+        targets = [pointer(array, out_array, offset) for offset in offsets]
         start_pointer = pointer(right[0], right_array, start_v)
-        sums = _initial_sums(builder, vector, rows, vectors, start_pointer, start_v)
+        sums = _initial_sums(builder, vector, targets, vectors, start_pointer, start_v)
 
         def add_products(times):
             for _ in range(times):
@@ -165,10 +183,7 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
             builder.store(advanced(block_start, jump), block_start)
 
         low = simd.emit_splat(builder, floor_v, vector)
-        for i in range(rows):
-            number = builder.add(r, _INT(i))
-            offset = builder.add(out_first, builder.mul(number, out_row))
-            target = pointer(array, out_array, offset)
+        for i, target in enumerate(targets):
             for c in range(vectors):
                 value = builder.load(sums[i * vectors + c])
                 below = builder.fcmp_ordered("<", value, low)
@@ -218,12 +233,18 @@ def _multiply_columns(vectors, out, left, right, n, rows, start, floor):
             multiply_tile(TILE_ROWS, 1, ANY, r, out, left, right, n, start, floor)
 
 
+@part
+def depth_at(k, n):
+    """How many of the steps k, ..., n - 1 to take together: no short rest remains."""
+    return DEPTH if n - k > DEPTH + DEPTH // 2 else n - k
+
+
 @kernel
 def multiply(out, left, right, n, rows, width, start, floor):
     """O[r, c] = max(S[c] + sum_k L[r, k] R[k, c], floor), k < n
 
     for r < rows, whole tiles, and c < width, whole registers of a panel. S is
-    right.array[start:], or 0 where ``start`` is -1.
+    right.array[start:], or as in ``multiply_tile`` where ``start`` is ZERO or RESUME.
     """
     lanes = lanes_of(out.array)
     for c in range(0, width, TILE_VECTORS * lanes):

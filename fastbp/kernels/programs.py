@@ -106,14 +106,12 @@ def _train_rows(net, theta, data, work, task, worker):
 
 @part
 def _train_weights(net, parameters, work, optimizer, task, worker):
-    """Task of region 2: update of a panel of weights, and the squares it had."""
+    """Task of region 2: update of some panels of weights, and the squares they had."""
     region = work.region[0]
     step = _step(optimizer, region.step, region.batch, parameters[0])
-    layer, first = work.tasks[task, 0], work.tasks[task, 1]
-    columns = (work.tasks[task, 2], work.tasks[task, 3])
     at = worker * work.share
     work.squares[task] = train_weights(
-        net, layer, first, columns, parameters, work, region.batch, at, step
+        net, work.tasks[task], parameters, work, region.batch, at, step
     )
 
 

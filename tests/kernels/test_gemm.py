@@ -1,6 +1,6 @@
 """Products of register tiles against NumPy: every width, height and length of the sum."""
 
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import numba
 import numpy as np
@@ -8,9 +8,12 @@ import pytest
 
 from fastbp.kernels import simd
 from fastbp.kernels.gemm import (
+    DEPTH,
+    RESUME,
     TALL_ROWS,
     TILE_ROWS,
     TILE_VECTORS,
+    ZERO,
     Left,
     Out,
     Right,
@@ -93,6 +96,7 @@ def test_a_panel_holds_whole_tiles_on_every_target():
     for lanes in (2, 4, 8, 16):
         for grain in (lanes, TILE_VECTORS * lanes, 8):
             assert panel_elements(lanes) % grain == 0
+        assert DEPTH % panel_elements(lanes) == 0  # parts of a sum are whole panels
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -105,7 +109,7 @@ def test_product_is_exact_on_whole_numbers(dtype, vectors):
             left = whole_numbers(rng, dtype, places.max(initial=0) + 1)
             for pitch, stride, first in ((width, width, 0), (width + 5, width + 16, 3)):
                 right = whole_numbers(rng, dtype, first + n * stride + 2 * width)
-                for start in (-1, 2):
+                for start in (ZERO, 2):
                     found = product(
                         *(dtype, left, walk, right, n, rows, width, start),
                         **{"pitch": pitch, "stride": stride, "first": first},
@@ -148,6 +152,26 @@ def test_product_rounds_like_one_chain_of_sums(dtype, vectors):
         # each eps is left to the truth's own rounding in float64
         bound = (n + 1) * eps * (np.abs(a) @ np.abs(b) + np.abs(bias))
         assert (np.abs(found - (a @ b + bias)) <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("vectors", VECTORS)
+def test_a_sum_taken_in_parts_has_the_same_bits(dtype, vectors):
+    rng, width = np.random.default_rng(3), vectors * simd.lanes(dtype)
+    rows, n = TALL_ROWS + TILE_ROWS, 29
+    left = rng.standard_normal((n, rows)).astype(dtype)
+    right = rng.standard_normal((n + 1, width)).astype(dtype)
+    for start in (ZERO, n * width):
+        whole, parts = np.zeros((2, rows * width), dtype)
+        for out, cuts in ((whole, (0, n)), (parts, (0, 7, 8, n))):
+            for k, end in pairwise(cuts):
+                multiplied(
+                    *(out, 0, width, left.ravel(), (k * rows, 1, rows, n, 0)),
+                    *(right.ravel(), (k * width, width), end - k, rows, width),
+                    *(start if k == 0 else RESUME, dtype(-np.inf)),
+                )
+        np.testing.assert_array_equal(parts, whole)
+        assert np.abs(whole).min() > 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -313,6 +313,19 @@ def test_gradients_of_deltas_larger_than_one_group_of_panels(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_of_sums_taken_in_parts(dtype, activation):
+    # inputs, outputs of a layer and rows of a batch beyond and at the limit of a part
+    depth = launch.tile_shape(np.dtype(dtype)).depth
+    for units, rows in (
+        ((2 * depth + 5, depth + depth // 2 + 1, 3), 2),
+        ((7, 3, 2 * depth, 2), depth + depth // 2),
+        ((3, 5, 2), 2 * depth + 3),
+    ):
+        check_gradients(make_case(dtype, units, rows, activation, "identity"), 0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("out_activation", OUTPUTS)
 def test_short_last_batch_counts_its_own_rows(dtype, out_activation):
     case = make_case(dtype, (5, 9, 3), 3 * 16 + 5, "tanh", out_activation)
