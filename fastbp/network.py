@@ -330,6 +330,15 @@ def in_place(X: np.ndarray, dtype: Any) -> np.ndarray:
     return np.require(X, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
+def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
+    """What a training step reads; ``order`` is read in place, whoever changes it later."""
+    return Data(
+        read_only(in_place(X, plan.dtype)),
+        read_only(in_place(targets, plan.dtype)),
+        read_only(order[:]),
+    )
+
+
 def _in_order(n: int) -> np.ndarray:
     return read_only(np.arange(n))
 
@@ -338,6 +347,13 @@ def predict(
     plan: Layout, coefs, intercepts, X, n_jobs: int | None
 ) -> tuple[np.ndarray, bool]:
     """Outputs for the rows of ``X``, (n, n_outputs), and whether all are finite."""
+    return predict_packed(plan, pack(plan, coefs, intercepts), X, n_jobs)
+
+
+def predict_packed(
+    plan: Layout, theta: np.ndarray, X, n_jobs: int | None
+) -> tuple[np.ndarray, bool]:
+    """``predict`` with parameters as they are while a network trains."""
     X = in_place(X, plan.dtype)
     n, outputs = len(X), int(plan.net.layers["units"][-1])
     out = np.empty((n, outputs), plan.dtype)
@@ -351,7 +367,7 @@ def predict(
     threads.Team("predict_rows", plan.dtype, work.team).call(
         (
             plan.net,
-            pack(plan, coefs, intercepts),
+            theta,
             Data(read_only(X), read_only(np.zeros(0, plan.dtype)), _in_order(n)),
             out.reshape(-1),
             work,

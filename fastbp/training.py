@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastbp import launch, network, threads
-from fastbp.tables import OPTIMIZER, SOLVERS, Data
+from fastbp.tables import OPTIMIZER, SOLVERS
 
 
 class Options(Protocol):
@@ -136,11 +136,7 @@ class Trainer:
         )
         self._updates_taken = np.zeros(1, np.int64)
         self._order = np.arange(self._n)
-        self._data = Data(
-            network.read_only(network.in_place(X, plan.dtype)),
-            network.read_only(network.in_place(targets, plan.dtype)),
-            network.read_only(self._order[:]),
-        )
+        self._data = network.training_data(plan, X, targets, None, self._order)
         self._optimizer = _optimizer(options)
         self._team = threads.Team("train_steps", plan.dtype, self._work.team)
         # a step is three products: forward, backward, and one for the weights
