@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from fastbp import launch, threads
 from fastbp.tables import (
@@ -49,9 +50,10 @@ class Layout(NamedTuple):
     multiplications: int  # real weights: products per row of a forward pass
     n_parameters: int  # elements of theta
     n_transposed: int  # elements of the transposed weights
-    n_columns: int  # of the panels of all units
+    n_columns: int  # of the panels of all units that have some
     panel: int  # columns of a panel
     grain: int  # blocks of rows come in multiples of it
+    sparse: bool  # inputs are sparse: they have no panels
 
 
 def padded(n: int, grain: int) -> int:
@@ -65,9 +67,16 @@ def _starts(sizes: Sequence[int]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def layout(
-    units: tuple[int, ...], activation: str, out_activation: str, dtype: np.dtype
+    units: tuple[int, ...],
+    activation: str,
+    out_activation: str,
+    dtype: np.dtype,
+    sparse: bool = False,
 ) -> Layout:
-    """Lay out a network of ``units`` for the tiles of this machine."""
+    """Lay out a network of ``units`` for the tiles of this machine.
+
+    Sparse inputs change nothing in theta: only the workspaces have no place for them.
+    """
     tile = launch.tile_shape(dtype)
     grain, panel = max(tile.lanes, tile.rows), tile.panel
     columns = [padded(n, tile.lanes) for n in units]
@@ -78,7 +87,10 @@ def layout(
     biases = weights[-1] + _starts([0, *columns[1:]])
     # layer 0 needs no transposed weights: nothing asks for the inputs' delta
     transposed = _starts([0] + [a * b for a, b in pairwise(columns[1:])])
-    places = _starts([padded(n, panel) for n in columns])
+    panels = [padded(n, panel) for n in columns]
+    if sparse:
+        panels[0] = 0
+    places = _starts(panels)
 
     layers = np.zeros(len(units), LAYER)
     layers["units"], layers["columns"], layers["rows"] = units, columns, rows
@@ -99,6 +111,7 @@ def layout(
         n_columns=int(places[-1]),
         panel=panel,
         grain=grain,
+        sparse=sparse,
     )
 
 
@@ -193,17 +206,29 @@ def unpack(plan: Layout, theta: np.ndarray) -> tuple[list[np.ndarray], list[np.n
     return coefs, [_biases(plan, theta, layer).copy() for layer in range(len(coefs))]
 
 
+def _transpose(plan: Layout, layer: int, start: int, block, transposed) -> None:
+    """Write the columns of a layer's weights from ``start`` on to the transposed copy."""
+    inputs, outputs = plan.net.layers[layer : layer + 2]
+    first, columns = int(inputs["transposed"]), int(inputs["columns"])
+    rows = int(outputs["columns"])
+    for i, panel in _panels(transposed, first, rows, columns, plan.panel):
+        turned = block[i : i + panel.shape[1]].T
+        panel[start : start + turned.shape[0], : turned.shape[1]] = turned
+
+
 def transposed_weights(plan: Layout, coefs) -> np.ndarray:
     """The transposed copy of all weights but the first layer's, in panels."""
-    turned = aligned_zeros(plan.n_transposed, plan.dtype)
-    for u in range(1, plan.net.depth):
-        inputs, outputs = plan.net.layers[u : u + 2]
-        first, columns = int(inputs["transposed"]), int(inputs["columns"])
-        rows = int(outputs["columns"])
-        for start, panel in _panels(turned, first, rows, columns, plan.panel):
-            block = coefs[u][start : start + panel.shape[1]].T
-            panel[: block.shape[0], : block.shape[1]] = block
-    return turned
+    transposed = aligned_zeros(plan.n_transposed, plan.dtype)
+    for layer in range(1, plan.net.depth):
+        _transpose(plan, layer, 0, coefs[layer], transposed)
+    return transposed
+
+
+def transpose_weights(plan: Layout, theta: np.ndarray, transposed: np.ndarray) -> None:
+    """Rewrite ``transposed_weights``, in place, from ``theta``."""
+    for layer in range(1, plan.net.depth):
+        for start, panel in _weight_panels(plan, theta, layer):
+            _transpose(plan, layer, start, panel, transposed)
 
 
 def initial_weights(
@@ -250,7 +275,7 @@ def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
 
 def _gradient_elements(plan: Layout, tasks: np.ndarray, capacity: int) -> int:
     """Scratch elements for a task's gradient, or for a panel of it at a time."""
-    if capacity <= launch.tile_shape(plan.dtype).depth:
+    if capacity <= launch.tile_shape(plan.dtype).depth and not plan.sparse:
         return plan.panel**2
     heights = tasks["end_input"] - tasks["first_input"]
     widths = tasks["end_output"] - tasks["first_output"]
@@ -325,28 +350,73 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return flat
 
 
-def in_place(X: np.ndarray, dtype: Any) -> np.ndarray:
-    """``X`` as the kernels read it, without a copy where it is so already."""
+def in_place(X: Any, dtype: Any) -> np.ndarray:
+    """The array ``X`` as the kernels read it, without a copy where it is so already."""
     return np.require(X, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
-    """What a training step reads; ``order`` is read in place, whoever changes it later."""
-    return Data(
-        read_only(in_place(X, plan.dtype)),
-        read_only(in_place(targets, plan.dtype)),
-        read_only(order[:]),
+def _stored(X, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(numbers, indices, indptr) of a CSR matrix, rows sorted and without duplicates.
+
+    The matrix is not changed, and its arrays are not copied where they are so already.
+
+    Raises
+    ------
+    ValueError
+        If it is no CSR matrix, or its indices are not in range.
+    """
+    if X.format != "csr":
+        raise ValueError(f"Sparse X must have format 'csr', got {X.format!r}.")
+    # another matrix of the same arrays: what it finds out about itself is up to date
+    data = X.data.astype(dtype, copy=False)
+    X = type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
+    X.check_format(full_check=True)
+    if not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return (
+        in_place(X.data, dtype),
+        in_place(X.indices, np.int32),
+        in_place(X.indptr, np.int64),
     )
 
 
-def _in_order(n: int) -> np.ndarray:
-    return read_only(np.arange(n))
+def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
+    """What a training step reads; ``order`` is read in place, whoever changes it later.
+
+    Parameters
+    ----------
+    plan : Layout
+    X : ndarray of shape (n, n_features), or a CSR matrix if the plan is for sparse inputs
+    targets : ndarray of shape (n, n_outputs), or (n,) class numbers for softmax
+    weights : ndarray of shape (n,), or None
+    order : ndarray of int64
+        Rows of ``X`` in the order in which they are taken.
+    """
+    if issparse(X) != plan.sparse:
+        raise ValueError("The layout and X must be both for sparse inputs, or neither.")
+    if plan.sparse:
+        numbers, indices, indptr = _stored(X, plan.dtype)
+    else:
+        numbers = in_place(X, plan.dtype)
+        indices, indptr = np.zeros(0, np.int32), np.zeros(0, np.int64)
+    return Data(
+        read_only(numbers),
+        read_only(in_place(targets, plan.dtype)),
+        read_only(order[:]),
+        read_only(in_place(() if weights is None else weights, plan.dtype)),
+        read_only(indices),
+        read_only(indptr),
+    )
 
 
 def predict(
     plan: Layout, coefs, intercepts, X, n_jobs: int | None
 ) -> tuple[np.ndarray, bool]:
-    """Outputs for the rows of ``X``, (n, n_outputs), and whether all are finite."""
+    """Outputs for the rows of ``X``, (n, n_outputs), and whether all of ``X`` is finite.
+
+    ``X`` is an array, or a CSR matrix if the plan is for sparse inputs.
+    """
     return predict_packed(plan, pack(plan, coefs, intercepts), X, n_jobs)
 
 
@@ -354,10 +424,12 @@ def predict_packed(
     plan: Layout, theta: np.ndarray, X, n_jobs: int | None
 ) -> tuple[np.ndarray, bool]:
     """``predict`` with parameters as they are while a network trains."""
-    X = in_place(X, plan.dtype)
-    n, outputs = len(X), int(plan.net.layers["units"][-1])
-    out = np.empty((n, outputs), plan.dtype)
+    n, units = X.shape[0], plan.net.layers["units"].tolist()
+    data = training_data(plan, X, (), None, np.arange(n))
+    out = np.empty((n, units[-1]), plan.dtype)
     flops = 2 * n * plan.multiplications
+    if plan.sparse:
+        flops -= 2 * (n * units[0] - data.X.size) * units[1]
     workers = 1
     if launch.serial_seconds(flops, plan.dtype) > _WORTH_HELP:
         workers = launch.thread_limit(n_jobs)
@@ -368,7 +440,7 @@ def predict_packed(
         (
             plan.net,
             theta,
-            Data(read_only(X), read_only(np.zeros(0, plan.dtype)), _in_order(n)),
+            data,
             out.reshape(-1),
             work,
             finite,

@@ -12,8 +12,8 @@ ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
 
 #: Output activations by scikit-learn's names; each stands for its loss too.
-OUTPUT_ACTIVATIONS = ("softmax", "logistic", "identity")
-SOFTMAX, LOG_LOSS, SQUARED_ERROR = range(3)
+OUTPUT_ACTIVATIONS = ("softmax", "logistic", "identity", "exp")
+SOFTMAX, LOG_LOSS, SQUARED_ERROR, POISSON = range(4)
 
 #: Solvers by scikit-learn's names; GRADIENT writes the gradient and updates nothing.
 SOLVERS = ("adam", "sgd")
@@ -30,7 +30,7 @@ LAYER = np.dtype(
     [
         ("units", "i8"),
         ("columns", "i8"),  # units, padded to whole registers
-        ("place", "i8"),  # first column of their panels among those of all units
+        ("place", "i8"),  # first column of their panels; sparse inputs have none
         ("rows", "i8"),  # stored rows of the weights into them: inputs, padded
         ("weights", "i8"),  # where the weights into them start in theta
         ("biases", "i8"),  # where their biases start in theta
@@ -51,7 +51,7 @@ class Network(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch memory of one fit or one prediction, never larger than one batch."""
 
-    activations: np.ndarray  # all units, in panels of ``capacity`` rows
+    activations: np.ndarray  # all units but sparse inputs, in panels of ``capacity`` rows
     deltas: np.ndarray  # likewise
     transposed: np.ndarray  # transposed weights of all layers but the first
     row_loss: np.ndarray  # [capacity]
@@ -67,11 +67,18 @@ class Workspace(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a training step reads; flat and read-only."""
+    """What a training step reads; flat and read-only.
 
-    X: np.ndarray  # [n * n_features]
+    A sparse X is given by its stored numbers, row after row: those of row i are
+    ``X[indptr[i] : indptr[i + 1]]`` in the columns ``indices``, which ascend.
+    """
+
+    X: np.ndarray  # [n * n_features], or the stored numbers of a sparse matrix
     targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
     order: np.ndarray  # [n] the epoch's order of the rows
+    weights: np.ndarray  # [n] of the rows, or empty: all count the same
+    indices: np.ndarray  # [stored numbers] their columns; empty for dense X
+    indptr: np.ndarray  # [n + 1] where the rows start; empty for dense X
 
 
 #: A task of region 2: the weights of a layer from some panels of inputs into some panels
@@ -106,6 +113,7 @@ REGION = np.dtype(
         ("batch", "i8"),  # its rows
         ("block", "i8"),  # rows of a task
         ("step", "i8"),  # t, the number of the update, from 1
+        ("weight", "f8"),  # S, the sum of the weights of its rows
     ]
 )
 

@@ -1,7 +1,8 @@
 """A multilayer perceptron in plain NumPy: what the kernels are compared with.
 
 Shapes   X (n, inputs); Y and P (n, outputs), Y one-hot for softmax; ``coefs`` one
-         (fan_in, fan_out) matrix and ``intercepts`` one (fan_out,) vector a layer.
+         (fan_in, fan_out) matrix and ``intercepts`` one (fan_out,) vector a layer;
+         ``weights`` (n,) of the rows, or None: all count the same.
 Truth    computed in the dtype of the arguments: hand in float64 for a reference.
 
 All formulas are scikit-learn's, with one inconsistency of its own: with several
@@ -29,6 +30,7 @@ OUTPUT = {
     "softmax": lambda z: np.exp(log_softmax(z, axis=1)),
     "logistic": expit,
     "identity": lambda z: z,
+    "exp": np.exp,
 }
 
 
@@ -42,34 +44,51 @@ def forward(coefs, intercepts, X, activation, out_activation):
     return layers
 
 
-def data_loss(P, Y, out_activation, eps):
-    """Mean loss of the predictions P; probabilities are limited to [eps, 1 - eps]."""
+def row_losses(P, Y, out_activation, eps):
+    """Loss of each row of P; probabilities are limited to [eps, 1 - eps]."""
     if out_activation == "identity":
-        return 0.5 * np.mean((P - Y) ** 2)
+        return 0.5 * np.mean((P - Y) ** 2, axis=1)
+    if out_activation == "exp":
+        # y log(y / p), written so that it is 0 where y = 0 even if p is 0
+        return (xlogy(Y, Y) - np.where(Y > 0, Y * np.log(P), 0) - Y + P).sum(axis=1)
     P = np.clip(P, eps, 1 - eps)
     likelihood = xlogy(Y, P)
     if out_activation == "logistic":
         likelihood = likelihood + xlogy(1 - Y, 1 - P)
-    return -likelihood.sum() / len(P)
+    return -likelihood.sum(axis=1)
+
+
+def data_loss(P, Y, out_activation, eps, weights=None):
+    """Mean loss of the predictions P, weighted if there are ``weights``."""
+    losses = row_losses(P, Y, out_activation, eps)
+    if weights is None:
+        return losses.mean()
+    return (weights * losses).sum() / weights.sum()
 
 
 def penalty(coefs, alpha, n):
-    """L2 term of the loss of n rows; intercepts are not penalised."""
+    """L2 term of the loss of n rows, or of rows whose weights add up to n.
+
+    Intercepts are not penalised.
+    """
     return 0.5 * alpha * sum(np.sum(W * W) for W in coefs) / n
 
 
 def loss_and_gradients(
-    coefs, intercepts, X, Y, activation, out_activation, alpha, eps=None
+    coefs, intercepts, X, Y, activation, out_activation, alpha, eps=None, weights=None
 ):
     """(loss, gradients of the coefs, gradients of the intercepts) of one batch.
 
     ``eps`` is the machine epsilon of the dtype that is being imitated.
     """
-    n = len(X)
+    n = len(X) if weights is None else weights.sum()
     eps = np.finfo(X.dtype).eps if eps is None else eps
     layers = forward(coefs, intercepts, X, activation, out_activation)
-    loss = data_loss(layers[-1], Y, out_activation, eps) + penalty(coefs, alpha, n)
+    loss = data_loss(layers[-1], Y, out_activation, eps, weights)
+    loss += penalty(coefs, alpha, n)
     delta = layers[-1] - Y
+    if weights is not None:
+        delta = delta * weights[:, None]
     d_coefs, d_intercepts = [], []
     for depth in reversed(range(len(coefs))):
         A = layers[depth]

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.neural_network import MLPClassifier
 
 from fastbp import launch, network
@@ -156,6 +157,104 @@ def test_transposed_weights_hold_every_weight_but_the_first_layers(dtype):
                 panel = panel.reshape(-1, width)[: units[u + 1], :real]
                 np.testing.assert_array_equal(panel, coefs[u][start : start + real].T)
         assert np.count_nonzero(turned) == sum(W.size for W in coefs[1:])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_weights_can_be_transposed_out_of_theta(dtype):
+    for units in small_shapes(dtype):
+        plan = make_plan(units, dtype)
+        coefs, intercepts, _ = number_all(units, dtype)
+        wanted = network.transposed_weights(plan, coefs)
+        # what an earlier theta left behind
+        found = network.transposed_weights(plan, [W + 1 for W in coefs])
+        theta = network.pack(plan, coefs, intercepts)
+        network.transpose_weights(plan, theta, found)
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_sparse_inputs_have_no_panels(dtype):
+    for units in shapes(dtype):
+        plan = make_plan(units, dtype)
+        without = network.layout(units, "relu", "identity", dtype, sparse=True)
+        inputs = plan.net.layers["place"][1]
+        assert without.n_columns == plan.n_columns - inputs
+        places = plan.net.layers["place"][1:] - inputs
+        np.testing.assert_array_equal(without.net.layers["place"][1:], places)
+        for name in set(plan.net.layers.dtype.names) - {"place"}:
+            a, b = plan.net.layers[name], without.net.layers[name]
+            np.testing.assert_array_equal(a, b)
+        assert without.n_parameters == plan.n_parameters
+
+
+def sparse_plan(features, dtype):
+    return network.layout((features, 3), "relu", "identity", dtype, sparse=True)
+
+
+def sparse_data(X, dtype):
+    plan = sparse_plan(X.shape[1], dtype)
+    return network.training_data(plan, X, (), None, np.arange(X.shape[0]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array])
+def test_sparse_matrices_are_read_in_place_where_they_can_be(dtype, container):
+    rng = np.random.default_rng(0)
+    full = rng.standard_normal((20, 7)) * (rng.random((20, 7)) < 0.3)
+    X = container(full.astype(dtype))
+    data = sparse_data(X, dtype)
+    assert np.shares_memory(data.X, X.data)
+    assert np.shares_memory(data.indices, X.indices)
+    assert data.indptr.dtype == np.int64
+    np.testing.assert_array_equal(data.indptr, X.indptr)
+    assert X.data.flags.writeable
+    other = container(full.astype(np.float32 if dtype == np.float64 else np.float64))
+    wide = container((X.data, X.indices.astype("i8"), X.indptr.astype("i8")), X.shape)
+    for source in (other, wide):
+        taken = sparse_data(source, dtype)
+        assert taken.X.dtype == dtype
+        assert taken.indices.dtype == np.int32
+        np.testing.assert_array_equal(taken.X, source.data.astype(dtype))
+        np.testing.assert_array_equal(taken.indices, X.indices)
+
+
+def test_sparse_entries_are_sorted_and_summed_in_a_copy():
+    X = sparse.csr_matrix(([1.0, 2, 3, 4], [3, 1, 3, 0], [0, 3, 3, 4]), shape=(3, 5))
+    data = sparse_data(X, np.dtype(float))
+    np.testing.assert_array_equal(data.X, [2, 4, 4])
+    np.testing.assert_array_equal(data.indices, [1, 3, 0])
+    np.testing.assert_array_equal(data.indptr, [0, 2, 2, 3])
+    np.testing.assert_array_equal(X.indices, [3, 1, 3, 0])
+    np.testing.assert_array_equal(X.data, [1, 2, 3, 4])
+
+
+def test_sparse_entries_are_checked_anew():
+    # what a matrix has said of itself before its arrays were changed does not count
+    X = sparse.csr_matrix(([1.0, 2, 3], [0, 1, 3], [0, 3]), shape=(1, 5))
+    assert X.has_canonical_format
+    X.indices[:] = [3, 1, 0]
+    np.testing.assert_array_equal(sparse_data(X, np.dtype(float)).X, [3, 2, 1])
+
+
+@pytest.mark.parametrize("index", [5, -1, 2**31 - 1])
+def test_sparse_indices_out_of_range_are_refused(index):
+    X = sparse.csr_matrix(([1.0, 2, 3], [0, 1, 3], [0, 2, 3]), shape=(2, 5))
+    X.indices[1] = index
+    with pytest.raises(ValueError, match="ind"):
+        sparse_data(X, np.dtype(float))
+
+
+def test_a_layout_is_for_dense_or_for_sparse_inputs():
+    X, dtype = np.ones((4, 5)), np.dtype(float)
+    order = np.arange(4)
+    with pytest.raises(ValueError, match="sparse"):
+        network.training_data(
+            make_plan((5, 3), dtype), sparse.csr_matrix(X), (), None, order
+        )
+    with pytest.raises(ValueError, match="sparse"):
+        network.training_data(sparse_plan(5, dtype), X, (), None, order)
+    with pytest.raises(ValueError, match="'csr'"):
+        sparse_data(sparse.csc_matrix(X), dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])

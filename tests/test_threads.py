@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from fastbp import MLPClassifier, launch, network, threads
-from fastbp.tables import OPTIMIZER, Data
+from fastbp.tables import OPTIMIZER
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -161,11 +161,8 @@ def small_team():
     coefs = [rng.standard_normal(shape) for shape in ((5, 40), (40, 1))]
     theta = network.pack(plan, coefs, [np.zeros(40), np.zeros(1)])
     parameters = (theta, *(network.aligned_zeros(theta.size, "f8") for _ in range(2)))
-    data = Data(
-        network.read_only(rng.standard_normal((100, 5))),
-        network.read_only(rng.standard_normal(100)),
-        network.read_only(np.arange(100)),
-    )
+    X, y = rng.standard_normal((100, 5)), rng.standard_normal(100)
+    data = network.training_data(plan, X, y, None, np.arange(100))
     work = network.training_workspace(plan, 50, 2, coefs)
     optimizer = np.zeros(1, OPTIMIZER)
     optimizer["learning_rate"] = optimizer["epsilon"] = 1e-3

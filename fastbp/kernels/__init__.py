@@ -23,6 +23,7 @@ from fastbp.tables import (
     ADAM,
     IDENTITY,
     LOG_LOSS,
+    POISSON,
     SGD,
     SOFTMAX,
     SQUARED_ERROR,
@@ -33,6 +34,7 @@ __all__ = [
     "dense_backward",
     "dense_forward",
     "logistic_cross_entropy",
+    "poisson_loss",
     "sgd_update",
     "softmax_cross_entropy",
     "squared_error",
@@ -365,6 +367,35 @@ def squared_error(output, Y):
     return _run_loss(output, Y, SQUARED_ERROR)
 
 
+def poisson_loss(logits, Y):
+    """Half the Poisson deviance of ``exp(logits)``, and its gradient.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, O)
+    Y : ndarray of shape (B, O)
+        Counts or rates, none of them negative.
+
+    Returns
+    -------
+    loss : float
+        Mean over the rows of ``sum(Y * log(Y / p) - Y + p)`` with ``p = exp(logits)``;
+        a term is ``p`` where ``Y`` is 0.
+    dlogits : ndarray of shape (B, O)
+        ``(p - Y) / B``
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``dense_forward``; and if a number of ``Y`` is negative.
+    """
+    logits, Y = _checked(logits=(logits, 2), Y=(Y, 2))
+    _check_shape("Y", Y, logits.shape, "logits has that shape")
+    if (Y < 0).any():
+        raise ValueError("Y must not hold negative numbers.")
+    return _run_loss(logits, Y, POISSON)
+
+
 @overload(softmax_cross_entropy)
 def _overload_softmax_cross_entropy(logits, y):
     _require_arrays("softmax_cross_entropy", (logits, 2))
@@ -405,6 +436,7 @@ def _overload_of_loss(function, kind):
 
 
 _overload_of_loss(logistic_cross_entropy, LOG_LOSS)
+_overload_of_loss(poisson_loss, POISSON)
 
 
 @overload(squared_error)

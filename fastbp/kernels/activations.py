@@ -3,7 +3,8 @@
 Accuracy  maximum relative error over the range, in units of the dtype's eps:
           exp 1, log 1, tanh 2, logistic 2, float32 and float64 alike.
           NaN stays NaN. Beyond its range exp saturates, at 2.4e38 and 1.2e-38 in
-          float32; it never gives 0, a denormal number or infinity.
+          float32; it never gives 0, a denormal number or infinity, which is left to
+          ``vexp_unlimited``.
 Method    exp(x) = 2^k e^r with k = round(x / ln 2) and |r| <= ln 2 / 2. Adding MAGIC
           rounds x / ln 2 to a whole number in the low bits of the sum, from where a
           shift moves it into an exponent. log(x) = e ln 2 + 2 atanh((f-1)/(f+1)).
@@ -39,6 +40,7 @@ from fastbp.tables import IDENTITY, LOGISTIC, RELU, TANH
 class _Constants(NamedTuple):
     lowest: float  # exp saturates below and above these arguments
     highest: float
+    infinite: float  # e^x is too large for the dtype here, but 2^(k - 1) is not
     magic: float  # 1.5 * 2**mantissa + exponent bias
     q: tuple  # e^r - 1 - r = r^2 q(r), minimax
     atanh: tuple  # atanh(s) / s - 1 = s^2 (1/3 + s^2/5 + ...), Taylor
@@ -48,6 +50,7 @@ _CONSTANTS = {
     types.float32: _Constants(
         -87.33,
         88.37,
+        89.0,
         1.5 * 2.0**23 + 127,
         (0.4999999343, 0.166665204, 0.04166839083, 0.00836874532, 0.001381453789),
         tuple(1 / n for n in (3, 5, 7, 9)),
@@ -55,6 +58,7 @@ _CONSTANTS = {
     types.float64: _Constants(
         -708.3,
         709.4,
+        710.0,
         1.5 * 2.0**52 + 1023,
         (
             0.500000000000001062,
@@ -77,6 +81,26 @@ _LN2_HIGH = {types.float32: 0.693359375, types.float64: 6.93147180369123816490e-
 _LN2_LOW = {types.float32: -2.12194440e-4, types.float64: 1.90821492927058770002e-10}
 
 
+def _reduced(x, low, high):
+    """(2^k for ``shift_into_exponent``, p) with e^x = 2^k (p + 1), low <= x <= high."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(_reduced, jit_options={"error_model": "numpy"})
+def _overload_reduced(x, low, high):
+    magic, q = _CONSTANTS[x.dtype].magic, _CONSTANTS[x.dtype].q
+    ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
+
+    def implementation(x, low, high):
+        x = select(x < low, low, select(x > high, high, x))
+        shifted = fma(x, constant(x, _LOG2_E), constant(x, magic))
+        k = shifted - constant(x, magic)
+        r = fma(k, constant(x, -ln2_low), fma(k, constant(x, -ln2_high), x))
+        return shifted, fma(polynomial(r, q), r * r, r)
+
+    return implementation
+
+
 def _scaled_expm1(x):
     """(s, p) with e^x = s (p + 1), s a power of two."""
     raise NotImplementedError("only inside kernels")
@@ -84,23 +108,17 @@ def _scaled_expm1(x):
 
 @overload(_scaled_expm1, jit_options={"error_model": "numpy"})
 def _overload_scaled_expm1(x):
-    least, highest, magic, q, _ = _CONSTANTS[x.dtype]
-    ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
+    least, highest = _CONSTANTS[x.dtype].lowest, _CONSTANTS[x.dtype].highest
 
     def implementation(x):
-        low, high = constant(x, least), constant(x, highest)
-        x = select(x < low, low, select(x > high, high, x))
-        shifted = fma(x, constant(x, _LOG2_E), constant(x, magic))
-        k = shifted - constant(x, magic)
-        r = fma(k, constant(x, -ln2_low), fma(k, constant(x, -ln2_high), x))
-        p = fma(polynomial(r, q), r * r, r)
+        shifted, p = _reduced(x, constant(x, least), constant(x, highest))
         return shift_into_exponent(shifted), p
 
     return implementation
 
 
 def vlog(x):
-    """Natural logarithm of positive normal numbers."""
+    """Natural logarithm of positive normal numbers and infinity."""
     raise NotImplementedError("only inside kernels")
 
 
@@ -118,7 +136,8 @@ def _overload_vlog(x):
         tail = s * (polynomial(s2, atanh) * (s2 + s2) - (f - one))
         small = fma(e, constant(x, ln2_low), tail)
         result = fma(e, constant(x, ln2_high), (f - one) + small)
-        return select(x == x, result, x)  # split_exponent reads NaN as a number
+        # split_exponent reads infinity and NaN as numbers
+        return select(x - x == constant(x, 0.0), result, x)
 
     return implementation
 
@@ -139,6 +158,27 @@ def vexp(x):
     """e^x"""
     s, p = _scaled_expm1(x)
     return fma(s, p, s)
+
+
+def vexp_unlimited(x):
+    """e^x, 0 where that would be denormal, and infinity where it is too large."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(vexp_unlimited, jit_options={"error_model": "numpy"})
+def _overload_vexp_unlimited(x):
+    least, infinite = _CONSTANTS[x.dtype].lowest, _CONSTANTS[x.dtype].infinite
+
+    def implementation(x):
+        zero, one, low = constant(x, 0.0), constant(x, 1.0), constant(x, least)
+        shifted, p = _reduced(x, low, constant(x, infinite))
+        # 2^k itself is infinite for the largest numbers: take half of it first
+        large = x > zero
+        s = shift_into_exponent(select(large, shifted - one, shifted))
+        e = fma(s, p, s)
+        return select(x < low, zero, select(large, e + e, e))
+
+    return implementation
 
 
 @part

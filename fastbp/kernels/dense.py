@@ -1,4 +1,4 @@
-"""Dense layers over a block of rows, and the weights that they train.
+"""Layers over a block of rows, and the weights that they train.
 
 Shapes   layer l maps the units u = l to the units u = l + 1; B rows in the batch.
 Storage  A (activations) and D (deltas) of all units in panels of ``capacity`` rows and
@@ -7,6 +7,9 @@ Storage  A (activations) and D (deltas) of all units in panels of ``capacity`` r
          ``place`` of their panels in A and D, where the ``weights`` into them (of
          ``rows`` padded inputs) and their ``biases`` begin in theta, and where the
          ``transposed`` weights out of them begin.
+Sparse   inputs are read where they are stored (see ``tables.Data``): only layer 0 knows.
+         A number that is not stored adds nothing, and those that are come in the order
+         of the dense sums, so the bits are those of the same dense inputs.
 Padding  columns of A and D beyond the units are zero, and so are the weights beyond the
          real rows and columns, which therefore never change. Rows of A and D beyond the
          batch hold anything: only whole tiles of rows are computed, and nothing that
@@ -36,6 +39,7 @@ from fastbp.kernels.simd import (
     lane_sum,
     lanes_of,
     part,
+    select,
     splat,
     transpose_square,
     vload,
@@ -78,6 +82,75 @@ def pack_inputs(net, data, start, A, base, capacity, begin, end):
                 A[to + i - panel] = a
                 rest += a * nought
     return lane_sum(sums) + rest == 0
+
+
+@part
+def stored_are_finite(data, start, begin, end):
+    """Whether the stored numbers of the rows order[start + begin : start + end] are."""
+    nought = data.X.dtype.type(0)
+    rest = nought  # of 0 x, which is NaN if x is not finite
+    for b in range(begin, end):
+        row = data.order[start + b]
+        for s in range(data.indptr[row], data.indptr[row + 1]):
+            rest += data.X[s] * nought
+    return rest == 0
+
+
+@part
+def _first_stored(data, row, column):
+    """The first stored number of a row that is in ``column`` or behind it."""
+    low, high = data.indptr[row], data.indptr[row + 1]
+    while low < high:
+        middle = (low + high) >> 1
+        if data.indices[middle] < column:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end):
+    """A[1][begin:end] = f(X @ W + b) for the rows order[start + begin : start + end]
+
+    of sparse inputs X. Without hidden layers, their pre-activations.
+    """
+    lanes, pitch = lanes_of(A), panel_width(A)
+    outputs = net.layers[1]
+    hidden = net.depth > 1
+    floor = splat(A.dtype.type(-np.inf))
+    if hidden and net.activation == RELU:
+        floor = splat(A.dtype.type(0))
+    wide = TILE_VECTORS * lanes
+    for first in range(0, outputs.columns, pitch):
+        width = min(pitch, outputs.columns - first)
+        weights = outputs.weights + first * outputs.rows
+        biases = outputs.biases + first
+        at = base + (outputs.place + first) * capacity + begin * pitch
+        for b in range(begin, end):
+            row, to = data.order[start + b], at + (b - begin) * pitch
+            stored = range(data.indptr[row], data.indptr[row + 1])
+            for c in range(0, width - wide + 1, wide):  # several sums side by side
+                one = vload(theta, biases + c)
+                two = vload(theta, biases + c + lanes)
+                three = vload(theta, biases + c + 2 * lanes)
+                for s in stored:
+                    w, x = weights + data.indices[s] * width + c, splat(data.X[s])
+                    one = fma(x, vload(theta, w), one)
+                    two = fma(x, vload(theta, w + lanes), two)
+                    three = fma(x, vload(theta, w + 2 * lanes), three)
+                vstore(A, to + c, select(one < floor, floor, one))
+                vstore(A, to + c + lanes, select(two < floor, floor, two))
+                vstore(A, to + c + 2 * lanes, select(three < floor, floor, three))
+            for c in range(width // wide * wide, width, lanes):
+                total = vload(theta, biases + c)
+                for s in stored:
+                    w = weights + data.indices[s] * width + c
+                    total = fma(splat(data.X[s]), vload(theta, w), total)
+                vstore(A, to + c, select(total < floor, floor, total))
+        if hidden:
+            real = min(width, outputs.units - first)
+            activate(net.activation, A, at, pitch, width, real, end - begin)
 
 
 @kernel
@@ -200,22 +273,57 @@ def _train_panel(net, layer, first, start, parameters, work, batch, at, step):
 
 
 @kernel
-def train_weights(net, task, parameters, work, batch, at, step):
+def _sparse_gradient(net, task, data, work, start, batch, at):
+    """scratch[at:] = X.T @ D[1] for the inputs and outputs of a task, sparse inputs X
+
+    in tiles of PW x PW, the outputs' side by side for each panel of inputs.
+    """
+    D, scratch = work.deltas, work.scratch
+    lanes, pitch = lanes_of(D), panel_width(D)
+    place, square = net.layers[1].place, pitch * pitch
+    across = -(-(task.end_output - task.first_output) // pitch)
+    down = -(-(task.end_input - task.first_input) // pitch)
+    zero = splat(D.dtype.type(0))
+    for i in range(at, at + down * across * square, lanes):
+        vstore(scratch, i, zero)
+    for b in range(batch):
+        row = data.order[start + b]
+        s, last = _first_stored(data, row, task.first_input), data.indptr[row + 1]
+        while s < last and data.indices[s] < task.end_input:
+            i, x = data.indices[s] - task.first_input, splat(data.X[s])
+            tile = at + i // pitch * across * square
+            for first in range(task.first_output, task.end_output, pitch):
+                width = min(pitch, task.end_output - first)
+                d = (place + first) * work.capacity + b * pitch
+                to = tile + i % pitch * width
+                for c in range(0, width, lanes):
+                    total = vload(scratch, to + c)
+                    vstore(scratch, to + c, fma(x, vload(D, d + c), total))
+                tile += square
+            s += 1
+
+
+@kernel
+def train_weights(net, task, parameters, data, work, start, batch, at, step):
     """W[layer][inputs, outputs] -= optimizer(A[layer].T @ D[layer + 1])
 
     and, with the first inputs, the biases. ``task`` has the layer and the inputs and
     outputs, whole panels; ``at`` is the worker's place in ``work.scratch``, which keeps
-    the sums of all panels of the task while the batch is taken in parts. Returns the sum
-    of the squared weights before the update.
+    the sums of all panels of the task while the batch is taken in parts, or while the
+    batch's sparse inputs are read once for all of them. Returns the sum of the squared
+    weights before the update.
     """
     theta, layer = parameters[0], task.layer
     pitch, capacity = panel_width(theta), work.capacity
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
     none, inner = theta.dtype.type(-np.inf), np.int64(1)
+    sparse = layer == 0 and data.indptr.size > 0
+    if sparse:
+        _sparse_gradient(net, task, data, work, start, batch, at)
     squares = 0.0
     b = 0
     while b < batch:
-        depth = depth_at(b, batch)
+        depth = batch if sparse else depth_at(b, batch)
         sums = ZERO if b == 0 else RESUME
         to = at
         for first in range(task.first_input, task.end_input, pitch):
@@ -227,12 +335,13 @@ def train_weights(net, task, parameters, work, batch, at, step):
                 rows = (outputs.place + start) * capacity + b * pitch
                 deltas = Right(work.deltas, rows, pitch)
                 gradient = Out(work.scratch, to, width)
-                multiply(gradient, left, deltas, depth, height, width, sums, none)
+                if not sparse:
+                    multiply(gradient, left, deltas, depth, height, width, sums, none)
                 if b + depth == batch:
                     squares += _train_panel(
                         net, layer, first, start, parameters, work, batch, to, step
                     )
-                if depth < batch:
+                if sparse or depth < batch:
                     to += pitch * pitch
         b += depth
     return squares

@@ -18,11 +18,18 @@ from fastbp.kernels.dense import (
     dense_backward_block,
     dense_forward_block,
     pack_inputs,
+    sparse_forward_block,
+    stored_are_finite,
     train_weights,
 )
 from fastbp.kernels.gemm import TILE_ROWS, panel_width, row_grain
-from fastbp.kernels.losses import loss_lanes, predict_lanes, target_columns
-from fastbp.kernels.simd import kernel, lanes_of, part, transpose_square, vstore
+from fastbp.kernels.losses import (
+    loss_lanes,
+    predict_lanes,
+    target_columns,
+    weigh_lanes,
+)
+from fastbp.kernels.simd import kernel, lanes_of, part, transpose_square, vload, vstore
 from fastbp.kernels.team import (
     finish_task,
     open_region,
@@ -68,7 +75,7 @@ def _write_deltas(net, D, capacity, b, scratch, at):
 
 @kernel
 def _loss_block(net, data, work, start, batch, begin, end, at):
-    """row_loss[begin:end] and the output deltas of these rows."""
+    """row_loss[begin:end] and the output deltas of these rows, times their weights."""
     A, D, capacity, scratch = work.activations, work.deltas, work.capacity, work.scratch
     lanes = lanes_of(A)
     outputs = net.layers[net.depth].units
@@ -82,6 +89,13 @@ def _loss_block(net, data, work, start, batch, begin, end, at):
             for o in range(columns):
                 scratch[targets + o * lanes + r] = data.targets[row + o]
         loss = loss_lanes(net.loss, outputs, scratch, at, targets)
+        if data.weights.size > 0:
+            for r in range(lanes):  # in the place of the targets
+                row = data.order[start + min(b + r, batch - 1)]
+                scratch[targets + r] = data.weights[row]
+            weight = vload(scratch, targets)
+            loss = loss * weight
+            weigh_lanes(outputs, scratch, at, weight)
         vstore(work.row_loss, b, loss)
         _write_deltas(net, D, capacity, b, scratch, at)
 
@@ -95,8 +109,12 @@ def _train_rows(net, theta, data, work, task, worker):
     begin = task * block
     last = min(begin + block, batch)
     end = -(-last // TILE_ROWS) * TILE_ROWS
-    pack_inputs(net, data, start, A, 0, capacity, begin, last)
-    for layer in range(net.depth):
+    sparse = data.indptr.size > 0
+    if sparse:
+        sparse_forward_block(net, data, start, theta, A, 0, capacity, begin, last)
+    else:
+        pack_inputs(net, data, start, A, 0, capacity, begin, last)
+    for layer in range(int(sparse), net.depth):
         dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
     at = worker * work.share
     _loss_block(net, data, work, start, batch, begin, end, at)
@@ -105,47 +123,89 @@ def _train_rows(net, theta, data, work, task, worker):
 
 
 @part
-def _train_weights(net, parameters, work, optimizer, task, worker):
+def _train_weights(net, parameters, data, work, optimizer, task, worker):
     """Task of region 2: update of some panels of weights, and the squares they had."""
     region = work.region[0]
-    step = _step(optimizer, region.step, region.batch, parameters[0])
+    step = _step(optimizer, region.step, region.weight, parameters[0])
     at = worker * work.share
+    start, batch = region.start, region.batch
     work.squares[task] = train_weights(
-        net, work.tasks[task], parameters, work, region.batch, at, step
+        net, work.tasks[task], parameters, data, work, start, batch, at, step
     )
 
 
 @part
-def _step(optimizer, t, batch, theta):
-    """The scalars of the t-th update (t = 1, 2, ...), in theta's dtype."""
+def _step(optimizer, t, weight, theta):
+    """The scalars of the t-th update (t = 1, 2, ...), in theta's dtype.
+
+    ``weight`` is S, the sum of the weights of the batch.
+    """
     rate = optimizer.learning_rate
     if optimizer.corrects_bias:
         rate *= math.sqrt(1.0 - optimizer.beta_2**t) / (1.0 - optimizer.beta_1**t)
     decays = (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.momentum)
     kind, nesterov = optimizer.kind, optimizer.nesterov
-    return make_step(theta, kind, 1.0 / batch, optimizer.alpha, rate, decays, nesterov)
+    return make_step(theta, kind, 1.0 / weight, optimizer.alpha, rate, decays, nesterov)
 
 
 @part
-def _mean_loss(work, batch, alpha):
-    """mean of row_loss + alpha / 2 ||W||^2 / batch, summed in one order in float64."""
+def _mean_loss(work, batch, weight, alpha):
+    """(sum of row_loss + alpha / 2 ||W||^2) / S, summed in one order in float64."""
     total = 0.0
     for b in range(batch):
         total += work.row_loss[b]
     squares = 0.0
     for task in range(work.tasks.shape[0]):
         squares += work.squares[task]
-    return (total + 0.5 * alpha * squares) / batch
+    return (total + 0.5 * alpha * squares) / weight
 
 
 @part
-def _open_batch(work, start, batch, t, grain, workers):
-    """Open region 1 of a step: the rows start, ..., start + batch - 1 of the order."""
+def _weight_of(data, start, batch):
+    """S: the sum of the weights of the rows start, ..., start + batch - 1 of the order.
+
+    In float64, in this order; their number if they have no weights.
+    """
+    total = float(batch)
+    if data.weights.size > 0:
+        total = 0.0
+        for b in range(start, start + batch):
+            total += data.weights[data.order[b]]
+    return total
+
+
+@part
+def _open_batch(data, work, start, batch, t, grain, workers):
+    """Open region 1 of a step: the rows start, ..., start + batch - 1 of the order.
+
+    Not if their weights add up to 0, as a mean over them would mean nothing. Returns
+    whether it is open.
+    """
     region = work.region[0]
-    block = _block_rows(batch, work.block, grain, workers)
-    region.phase, region.start, region.batch = ROWS, start, batch
-    region.block, region.step = block, t
-    open_region(work.team, -(-batch // block))
+    weight = _weight_of(data, start, batch)
+    if weight != 0.0:
+        block = _block_rows(batch, work.block, grain, workers)
+        region.phase, region.start, region.batch = ROWS, start, batch
+        region.block, region.step, region.weight = block, t, weight
+        open_region(work.team, -(-batch // block))
+    return weight != 0.0
+
+
+@part
+def _open_next(data, work, i, end, batch_size, losses, t, grain, workers):
+    """Open the first of the batches i, ..., end - 1 that can be, and return its number.
+
+    Those before it change nothing, and their loss is 0.
+    """
+    n = data.order.size
+    while i < end:
+        start = i * batch_size
+        batch = min(batch_size, n - start)
+        if _open_batch(data, work, start, batch, t, grain, workers):
+            break
+        losses[i] = 0.0
+        i += 1
+    return i
 
 
 def train_steps(
@@ -166,21 +226,26 @@ def train_steps(
     Batch i holds the rows ``order[i * batch_size : (i + 1) * batch_size]``.
     Everything that a step changes is in arrays, so that an interrupted call leaves
     whole steps behind: ``parameters`` (theta, m, v), ``losses[i]``, and ``taken[0]``,
-    the number of updates since the optimizer was new.
+    the number of updates since the optimizer was new. A batch whose weights add up to
+    0 has the loss 0 and no update.
     """
-    n, i = data.order.size, batches[0]
+    i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
-    if worker == 0 and i < batches[1]:
-        rows = min(batch_size, n - i * batch_size)
-        _open_batch(work, i * batch_size, rows, taken[0] + 1, grain, workers)
+    opens = worker == 0  # the next batch
     while True:
+        if opens:
+            t = taken[0] + 1
+            i = _open_next(data, work, i, end, batch_size, losses, t, grain, workers)
+            if i == end:
+                break
+            opens = False
         ticket = take_ticket(work.team)
         task = task_of(ticket)
         if task >= 0:
             if region.phase == ROWS:
                 _train_rows(net, parameters[0], data, work, task, worker)
             else:
-                _train_weights(net, parameters, work, optimizer[0], task, worker)
+                _train_weights(net, parameters, data, work, optimizer[0], task, worker)
             finish_task(work.team)
         elif worker > 0:
             if not wait_for_region(work.team, ticket):
@@ -191,13 +256,11 @@ def train_steps(
                 region.phase = WEIGHTS
                 open_region(work.team, work.tasks.shape[0])
             else:
-                losses[i] = _mean_loss(work, region.batch, optimizer[0].alpha)
+                alpha = optimizer[0].alpha
+                losses[i] = _mean_loss(work, region.batch, region.weight, alpha)
                 taken[0] += 1
                 i += 1
-                if i == batches[1]:
-                    break
-                rows = min(batch_size, n - i * batch_size)
-                _open_batch(work, i * batch_size, rows, taken[0] + 1, grain, workers)
+                opens = True
 
 
 @part
@@ -210,9 +273,15 @@ def _predict_block(net, theta, data, out, work, finite, task, worker):
     start = task * capacity
     batch = min(capacity, rows - start)
     end = -(-batch // TILE_ROWS) * TILE_ROWS
-    if not pack_inputs(net, data, start, A, base, capacity, 0, batch):
+    sparse = data.indptr.size > 0
+    if sparse:
+        all_finite = stored_are_finite(data, start, 0, batch)
+        sparse_forward_block(net, data, start, theta, A, base, capacity, 0, batch)
+    else:
+        all_finite = pack_inputs(net, data, start, A, base, capacity, 0, batch)
+    if not all_finite:
         finite[0] = False
-    for layer in range(net.depth):
+    for layer in range(int(sparse), net.depth):
         dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
     for b in range(0, batch, lanes):
         _read_outputs(net, A, base, capacity, b, scratch, at)

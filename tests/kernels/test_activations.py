@@ -13,6 +13,7 @@ from fastbp.kernels.activations import (
     activate,
     apply_derivative,
     vexp,
+    vexp_unlimited,
     vlog,
     vlogistic,
     vtanh,
@@ -178,6 +179,39 @@ def test_exp_saturates_at_finite_positive_values(dtype):
     assert (exp[3:] == exp[3]).all()
     assert 0 < exp[0] < 2 * info.tiny
     assert info.max / 2 < exp[3] <= info.max
+
+
+@numba.njit(error_model="numpy")
+def unlimited(x, out):
+    for i in range(0, x.size, lanes_of(x)):
+        vstore(out, i, vexp_unlimited(vload(x, i)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unlimited_exp_is_numpys_from_zero_to_infinity(dtype):
+    rng, info = np.random.default_rng(6), np.finfo(dtype)
+    low, high = ends(dtype)
+    special = [np.inf, -np.inf, np.nan, info.max, -info.max, 0.0, -0.0, high + 1]
+    x = np.concatenate(
+        [
+            *(special, special),
+            rng.uniform(low - 20, high + 20, 2**18),
+            np.linspace(high * (1 - 1e-5), high * (1 + 1e-5), 2**16),
+            np.linspace(low * (1 - 1e-3), low * (1 + 1e-3), 2**16),
+        ]
+    ).astype(dtype)
+    found = np.empty_like(x)
+    unlimited(x, found)
+    with np.errstate(over="ignore", under="ignore"):
+        numpys, truth = np.exp(x), np.exp(x.astype(LONG))
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(x))
+    np.testing.assert_array_equal(np.isinf(found), np.isinf(numpys))
+    # 0 instead of denormal numbers, and a little before
+    assert (truth[found == 0] < 1.11 * float(info.tiny)).all()
+    normal = (found != 0) & np.isfinite(found)
+    assert (found[normal] >= info.tiny).all()
+    error = np.abs(found[normal] - truth[normal])
+    assert (error <= allowed(EXP, dtype) * info.eps * truth[normal]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

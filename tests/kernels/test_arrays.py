@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax, xlogy
 
 from fastbp import kernels, launch
 
@@ -88,6 +88,12 @@ def test_losses_equal_their_formulas(rng, dtype, rows, outputs):
     np.testing.assert_allclose(loss, 0.5 * ((Z8 - Y) ** 2).sum() / rows, **near)
     np.testing.assert_allclose(d, (Z8 - Y) / rows, **near)
 
+    counts = rng.poisson(1.0, (rows, outputs)).astype(dtype)
+    loss, d = kernels.poisson_loss(Z, counts)
+    expected = (xlogy(counts, counts) - counts * Z8 - counts + np.exp(Z8)).sum() / rows
+    np.testing.assert_allclose(loss, expected, **near)
+    np.testing.assert_allclose(d, (np.exp(Z8) - counts) / rows, **near)
+
 
 def test_softmax_stays_finite_for_distant_logits():
     Z = np.array([[1e4, -1e4, 0.0], [-1e300, 1e300, 0.0]])
@@ -98,7 +104,9 @@ def test_softmax_stays_finite_for_distant_logits():
     np.testing.assert_allclose(d[0], [0.5, -0.5, 0], atol=1e-300)
 
 
-@pytest.mark.parametrize("loss", ["logistic_cross_entropy", "squared_error"])
+@pytest.mark.parametrize(
+    "loss", ["logistic_cross_entropy", "poisson_loss", "squared_error"]
+)
 def test_gradient_of_a_loss_is_its_finite_difference(rng, loss):
     function = getattr(kernels, loss)
     Z, Y = rng.standard_normal((4, 3)), (rng.random((4, 3)) < 0.5) * 1.0
@@ -146,7 +154,8 @@ def _step_in_user_code(X, y, W, b, m, v):
     kernels.sgd_update(b, np.zeros_like(b), db, 0.1)
     other, _ = kernels.squared_error(Z, Z + 1)
     third, _ = kernels.logistic_cross_entropy(Z, np.zeros_like(Z))
-    return loss, dX, other, third
+    fourth, _ = kernels.poisson_loss(Z, Z * Z)
+    return loss, dX, other, third, fourth
 
 
 # Numba finds nothing to parallelise in the function above itself, only in its callees
@@ -166,6 +175,7 @@ def test_kernels_called_from_user_njit_code_give_the_same_bits(rng):
     others = (
         kernels.squared_error(Z, Z + 1)[0],
         kernels.logistic_cross_entropy(Z, 0 * Z)[0],
+        kernels.poisson_loss(Z, Z * Z)[0],
     )
     assert got[0] == loss
     assert got[2:] == others
@@ -211,6 +221,8 @@ BAD_CALLS = [
     ("softmax_cross_entropy", (X, np.array([0, 1, 2, 3])), ValueError, "from 0 to 2"),
     ("softmax_cross_entropy", (X, np.array([0, 1, 2, -1])), ValueError, "from 0 to 2"),
     ("logistic_cross_entropy", (X, X / 2), ValueError, "zeros and ones only"),
+    ("poisson_loss", (X, -X), ValueError, "must not hold negative"),
+    ("poisson_loss", (X, X[:, :1]), ValueError, "Y must have shape"),
     ("squared_error", (X, X[:, :1]), ValueError, "Y must have shape"),
     ("adam_update", (X, X, X, X, 0), ValueError, "t counts steps from 1"),
     ("adam_update", (X, X, X[:1], X, 1), ValueError, "v must have shape"),

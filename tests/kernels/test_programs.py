@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from fastbp import launch, network, threads
 from fastbp.network import _BLOCK_ROWS as BLOCK_ROWS
-from fastbp.tables import ADAM, GRADIENT, OPTIMIZER, SGD, Data
+from fastbp.rows import RowReader
+from fastbp.tables import ADAM, GRADIENT, OPTIMIZER, SGD
 from tests import reference
 
 DTYPES = [np.float32, np.float64]
 ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
-OUTPUTS = ["softmax", "logistic", "identity"]
+OUTPUTS = ["softmax", "logistic", "identity", "exp"]
 #: Standard deviations of the rounding errors that a result may be away from the truth.
 SIGMAS = 5
 
@@ -50,6 +52,14 @@ class Case(NamedTuple):
     targets: np.ndarray  # as the kernels take them
     Y: np.ndarray  # (n, outputs) in float64, as the reference takes them
     order: np.ndarray  # rows of the batches
+    weights: np.ndarray | None = None  # (n,)
+
+    @property
+    def batch_weights(self):
+        """Weights of the batches' rows in float64."""
+        if self.weights is None:
+            return np.ones(len(self.order))
+        return self.weights[self.order].astype(np.float64)
 
 
 def make_case(dtype, units, rows, activation, out_activation, seed=0, spare=5):
@@ -67,6 +77,9 @@ def make_case(dtype, units, rows, activation, out_activation, seed=0, spare=5):
         targets, Y = labels.astype(dtype), np.eye(outputs)[labels]
     elif out_activation == "logistic":
         Y = rng.integers(0, 2, (n, outputs)).astype(float)
+        targets = Y.astype(dtype)
+    elif out_activation == "exp":
+        Y = rng.poisson(1.0, (n, outputs)).astype(float)
         targets = Y.astype(dtype)
     else:
         targets = rng.standard_normal((n, outputs)).astype(dtype)
@@ -103,11 +116,7 @@ def train(case, opt, batch_size=None, epochs=1, workers=1, coefs=None):
     )
     work = network.training_workspace(plan, batch_size, workers, coefs)
     losses, taken = np.zeros((epochs, n_batches)), np.zeros(1, np.int64)
-    data = Data(
-        network.read_only(case.X.view()),
-        network.read_only(case.targets.view()),
-        network.read_only(case.order.view()),
-    )
+    data = network.training_data(plan, case.X, case.targets, case.weights, case.order)
     team = threads.Team("train_steps", plan.dtype, work.team)
     for epoch in range(epochs):
         args = (
@@ -135,6 +144,13 @@ def output_errors(case, P, z_error, unit):
         d = np.abs(P - Y)
         losses = d * z_error + (outputs + 4) * unit * d * d / 2
         return z_error, losses.mean(axis=1)
+    if case.out_activation == "exp":
+        # exp errs by 2 units; the loss moves by (1 - y / p) dp = (p - y) dz with p, and
+        # errs by 2 units of log, a unit of y / p, and those of its other terms
+        p_error = P * (z_error + 2 * unit)
+        terms = Y * np.abs(np.log(np.maximum(Y, 0.5) / P)) + Y + P
+        losses = np.abs(P - Y) * (z_error + 2 * unit) + (outputs + 4) * unit * terms
+        return p_error, losses.sum(axis=1)
     if case.out_activation == "logistic":
         p_error = z_error * P * (1 - P) + 4 * unit * P
         likelihood = np.where(Y > 0.5, P, 1 - P)
@@ -177,14 +193,21 @@ def expected_errors(case, alpha):
     delta = P - case.Y[case.order]
     d_error = errors[-1] + unit * np.abs(delta)
     n = len(X)
+    weights, total = case.batch_weights, abs(case.batch_weights.sum())
+    if case.weights is not None:  # one more product
+        Y = case.Y[case.order]
+        losses = reference.row_losses(P, Y, case.out_activation, 2 * unit)
+        row_loss = (row_loss + unit * losses) * np.abs(weights)
+        d_error = (d_error + unit * np.abs(delta)) * np.abs(weights)[:, None]
+        delta = delta * weights[:, None]
     d_coefs, d_intercepts = [], []
     for depth in reversed(range(len(coefs))):
         A, W, size = np.abs(layers[depth]), sizes[depth], np.abs(delta)
         summed = dot(errors[depth].T, size) + dot(d_error.T, A).T
         summed += (np.sqrt(n) + 4) * unit * (A.T @ size + alpha * W)
-        d_coefs.insert(0, summed / n)
+        d_coefs.insert(0, summed / total)
         summed = np.sqrt((d_error**2).sum(axis=0))
-        d_intercepts.insert(0, (summed + (np.sqrt(n) + 2) * unit * size.sum(0)) / n)
+        d_intercepts.insert(0, (summed + (np.sqrt(n) + 2) * unit * size.sum(0)) / total)
         if depth > 0:
             slope = reference.DERIVATIVES[case.activation](layers[depth])
             slope_error = 2 * errors[depth] + 2 * unit
@@ -200,7 +223,8 @@ def expected_errors(case, alpha):
     # squares are summed in the dtype tile by tile, the tiles in float64
     tile = launch.tile_shape(case.plan.dtype)
     terms = tile.rows * tile.panel // tile.lanes + tile.lanes
-    loss = row_loss.mean() + terms * unit * reference.penalty(coefs, alpha, n)
+    loss = row_loss.sum() / total
+    loss += terms * unit * reference.penalty(coefs, alpha, total)
     return errors[-1], loss, d_coefs, d_intercepts
 
 
@@ -218,6 +242,7 @@ def check_gradients(case, alpha=0.0, workers=1):
         case.out_activation,
         alpha,
         eps=np.finfo(case.plan.dtype).eps,
+        weights=case.batch_weights,
     )
     _, loss_error, coefs_error, intercepts_error = expected_errors(case, alpha)
     errors = coefs_error + intercepts_error
@@ -228,7 +253,8 @@ def check_gradients(case, alpha=0.0, workers=1):
         assert got.shape == want.shape, told
         assert (np.abs(got - want) <= SIGMAS * error).all(), told
     # the last sum runs in float64, in either order
-    loss_error += len(case.order) * np.finfo(np.float64).eps * loss
+    share = np.abs(case.batch_weights).sum() / abs(case.batch_weights.sum())
+    loss_error += len(case.order) * np.finfo(np.float64).eps * abs(loss) * share
     assert abs(result.losses[0, 0] - loss) <= SIGMAS * loss_error, told
     np.testing.assert_array_equal(case.X, before)
     np.testing.assert_array_equal(
@@ -339,6 +365,131 @@ def test_short_last_batch_counts_its_own_rows(dtype, out_activation):
             np.testing.assert_array_equal(result.parameters[1], alone.parameters[1])
 
 
+# ------------------------------------------------------------- weights of rows
+
+
+def weigh(case, kind, seed=0):
+    """The case with weights of its rows; the batch's never add up to 0."""
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.1, 3, len(case.X))
+    if kind == "zeros":
+        weights[rng.random(len(weights)) < 0.6] = 0
+        weights[case.order[0]] = 1.5
+    elif kind == "negative":
+        weights[case.order[1::2]] *= -0.5
+    elif kind == "negative sum":
+        weights *= -1
+    elif kind == "large and small":
+        weights *= 10.0 ** rng.integers(-6, 7, len(weights))
+    return case._replace(weights=weights.astype(case.plan.dtype))
+
+
+WEIGHTS = ["random", "zeros", "negative", "negative sum", "large and small"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_gradients_of_weighted_rows(dtype, out_activation, weights):
+    for rows in (1, 7, 33, 2 * BLOCK_ROWS + 5, 401):
+        for outputs in (1, 3, 17):
+            case = make_case(dtype, (5, 9, outputs), rows, "tanh", out_activation)
+            check_gradients(weigh(case, weights, rows), 0.1)
+    case = make_case(dtype, (60, 100, 70), 61, "relu", out_activation)
+    check_gradients(weigh(case, weights), 0.1, workers=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_weights_of_one_change_no_bit(dtype, out_activation):
+    case = make_case(dtype, (7, 30, 5), 45, "tanh", out_activation)
+    plain = train(case, optimizer(ADAM, 0.1), batch_size=20)
+    ones = case._replace(weights=np.ones(len(case.X), dtype))
+    check_same(train(ones, optimizer(ADAM, 0.1), batch_size=20), plain)
+
+
+def check_same(one, other):
+    """Two trainings agree in every bit."""
+    np.testing.assert_array_equal(one.losses, other.losses)
+    for a, b in zip(one.parameters, other.parameters, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.taken == other.taken
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_weight_of_zero_takes_a_row_out_of_the_batch(dtype):
+    case = weigh(make_case(dtype, (5, 9, 3), 40, "tanh", "softmax"), "random")
+    case.weights[case.order[::3]] = 0
+    kept = case._replace(order=case.order[case.weights[case.order] != 0])
+    found, wanted = (train(c, optimizer(GRADIENT, 0.1)) for c in (case, kept))
+    # a product with an exact 0 adds nothing to a sum
+    np.testing.assert_array_equal(found.parameters[1], wanted.parameters[1])
+    np.testing.assert_array_equal(found.losses, wanted.losses)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", [ADAM, SGD], ids=["adam", "sgd"])
+@pytest.mark.parametrize("cancelled", [(0,), (2,), (4,), (0, 1), (3, 4), (0, 2, 4)])
+def test_a_batch_whose_weights_add_up_to_zero_is_left_out(dtype, kind, cancelled):
+    case = weigh(make_case(dtype, (5, 9, 3), 4 * 16 + 6, "tanh", "softmax"), "random")
+    left = np.ones(len(case.order), bool)
+    for i in cancelled:
+        rows = case.order[16 * i : 16 * (i + 1)]
+        # all zero, or as many positive as negative ones
+        case.weights[rows] = 0 if i % 4 else np.resize([0.5, -0.5], len(rows))
+        left[16 * i : 16 * (i + 1)] = False
+    kept = [i for i in range(5) if i not in cancelled]
+    wanted = train(case._replace(order=case.order[left]), optimizer(kind, 0.1), 16, 2)
+    for workers in (1, 2, 3):
+        found = train(case, optimizer(kind, 0.1), 16, 2, workers)
+        assert found.taken == 2 * len(kept)
+        np.testing.assert_array_equal(found.losses[:, kept], wanted.losses)
+        assert not found.losses[:, list(cancelled)].any()
+        for a, b in zip(found.parameters, wanted.parameters, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", [ADAM, SGD, GRADIENT], ids=["adam", "sgd", "none"])
+def test_weights_that_are_all_zero_change_nothing(kind):
+    case = make_case(np.float64, (5, 9, 3), 40, "tanh", "softmax")
+    case = case._replace(weights=np.zeros(len(case.X)))
+    for workers in (1, 2):
+        result = train(case, optimizer(kind, 0.1), 16, 2, workers)
+        assert result.taken == 0
+        assert not result.losses.any()
+        theta = network.pack(case.plan, case.coefs, case.intercepts)
+        np.testing.assert_array_equal(result.parameters[0], theta)
+        assert not result.parameters[1].any()
+        assert not result.parameters[2].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_workers_do_not_change_a_bit_of_weighted_training(dtype, out_activation):
+    case = weigh(make_case(dtype, (30, 100, 10), 333, "tanh", out_activation), "negative")
+    alone = train(case, optimizer(SGD, 0.1), batch_size=150, epochs=2)
+    assert np.isfinite(alone.losses).all()
+    for workers in WORKERS:
+        again = train(case, optimizer(SGD, 0.1), 150, 2, workers)
+        check_same(again, alone)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("kind", [ADAM, SGD], ids=["adam", "sgd"])
+def test_weighted_steps_follow_the_reference(dtype, out_activation, kind):
+    case = make_case(dtype, (7, 40, 5), 45, "tanh", out_activation)
+    case = weigh(case, "zeros")
+    opt = optimizer(kind, 0.1, epsilon=1e-2)
+    result = train(case, opt, batch_size=20, epochs=4)
+    losses, coefs, intercepts = reference_steps(case, opt, 4, 20)
+    got = network.unpack(case.plan, result.parameters[0])
+    tolerance = 12 * 40 * np.finfo(dtype).eps  # as without weights
+    for found, truth in zip(got[0] + got[1], coefs + intercepts, strict=True):
+        np.testing.assert_allclose(found, truth, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(result.losses.ravel(), losses, rtol=tolerance)
+
+
 # ------------------------------------------------------------- finite differences
 
 PROBLEMS = {
@@ -346,6 +497,7 @@ PROBLEMS = {
     "binary": (1, "logistic"),
     "multiclass": (4, "softmax"),
     "multilabel": (3, "logistic"),
+    "counts": (2, "exp"),
 }
 
 
@@ -415,6 +567,56 @@ def test_loss_of_hopeless_predictions_is_limited_by_eps(dtype, out_activation):
     )
 
 
+def poisson_case(dtype, logits, Y):
+    """One row whose pre-activations of the outputs are ``logits``."""
+    case = make_case(dtype, (1, len(logits)), 1, "relu", "exp", spare=0)
+    return case._replace(
+        coefs=[np.zeros((1, len(logits)), dtype)],
+        intercepts=[np.array(logits, dtype)],
+        targets=np.array([Y], dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("z", "y", "loss"),
+    [
+        (-1e4, 0.0, 0.0),  # scikit-learn: 0 log(0 / 0) is NaN
+        (-1e4, 1.0, np.inf),
+        (1e4, 0.0, np.inf),
+        (1e4, 1.0, np.inf),  # scikit-learn: 1 log(1 / inf) - 1 + inf is NaN
+        (0.0, 0.0, 1.0),
+        (0.0, 1.0, 0.0),
+        (80.0, 1e-35, np.exp(np.longdouble(80))),  # y / p is denormal in float32
+    ],
+)
+def test_poisson_losses_of_hopeless_predictions(dtype, z, y, loss):
+    case = poisson_case(dtype, [z], [y])
+    result = train(case, optimizer(GRADIENT))
+    np.testing.assert_allclose(result.losses[0, 0], loss, rtol=2 * np.finfo(dtype).eps)
+    with np.errstate(over="ignore"):
+        p = np.exp(dtype(z))
+    P, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+    np.testing.assert_allclose(P, [[p]], rtol=np.finfo(dtype).eps)
+    delta = network.unpack(case.plan, result.parameters[1])[1][0]
+    np.testing.assert_allclose(delta, [p - y], rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poisson_loss_of_a_negative_target_is_nan(dtype):
+    result = train(poisson_case(dtype, [0.5, 0.5], [1.0, -1.0]), optimizer(GRADIENT))
+    assert np.isnan(result.losses).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poisson_loss_is_exact_where_the_target_is_zero(dtype):
+    z = np.linspace(-80, 80, 999)
+    for first in range(0, 999, 37):
+        case = poisson_case(dtype, z[first : first + 1], [0])
+        P, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+        assert train(case, optimizer(GRADIENT)).losses[0, 0] == P[0, 0]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softmax_stays_finite_for_distant_rows_and_large_logits(dtype):
     huge = float(np.finfo(dtype).max) / 4
@@ -455,7 +657,10 @@ def test_saturated_units_leave_no_denormals(dtype, activation, out_activation):
         case.intercepts[-1][0] = far
         work = train(case, optimizer(GRADIENT)).work
         for array in (work.activations, work.deltas):
-            assert ((array == 0) | (np.abs(array) >= info.tiny)).all(), share
+            normal = (array == 0) | (np.abs(array) >= info.tiny)
+            if out_activation == "exp":  # which overflows, and infinity times 0 is NaN
+                normal |= np.isnan(array)
+            assert normal.all(), share
 
 
 # ------------------------------------------------------------- optimizers
@@ -478,6 +683,7 @@ def reference_steps(case, opt, epochs, batch_size):
                 case.out_activation,
                 opt.alpha,
                 eps=np.finfo(case.plan.dtype).eps,
+                weights=case.weights if case.weights is None else case.weights[rows],
             )
             losses.append(loss)
             params, gradients = coefs + intercepts, d_coefs + d_intercepts
@@ -509,6 +715,9 @@ def reference_steps(case, opt, epochs, batch_size):
 )
 def test_steps_follow_the_reference(dtype, activation, out_activation, opt):
     case = make_case(dtype, (7, 40, 21, 5), 45, activation, out_activation)
+    if out_activation == "exp":  # runs away at the rates of the others
+        opt = opt.copy()
+        opt["learning_rate"] /= 10
     result = train(case, opt, batch_size=20, epochs=4)
     losses, coefs, intercepts = reference_steps(case, opt, 4, 20)
     assert result.taken == 12
@@ -598,6 +807,18 @@ def test_predictions_of_networks_drawn_at_random(dtype, activation, out_activati
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+def test_single_rows_are_predicted_with_the_same_bits(dtype, out_activation):
+    for units in ((3, 5), (7, 40, 21, 5), (2, 3, 1)):
+        case = make_case(dtype, units, 9, "tanh", out_activation, spare=0)
+        P, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
+        reader = RowReader(case.coefs, case.intercepts)
+        rows, finite = reader.predict(case.X, "tanh", out_activation)
+        assert finite
+        np.testing.assert_array_equal(rows, P)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_no_rows_make_no_predictions(dtype):
     case = make_case(dtype, (3, 4, 2), 1, "relu", "softmax")
     P, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X[:0], 1)
@@ -654,11 +875,7 @@ def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
     case = make_case(dtype, (20, 60, 5), 501, "logistic", "softmax", spare=0)
     expected, _ = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
     theta = network.pack(case.plan, case.coefs, case.intercepts)
-    inputs = Data(
-        network.read_only(case.X.view()),
-        network.read_only(case.targets[:0]),
-        network.read_only(np.arange(len(case.X))),
-    )
+    inputs = network.training_data(case.plan, case.X, (), None, np.arange(len(case.X)))
     for workers in WORKERS:
         for block in (8, 48):
             out = np.full(expected.shape, np.nan, dtype)
@@ -680,3 +897,140 @@ def test_predictions_tell_of_numbers_that_are_not_finite(dtype, bad):
         P, finite = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
         assert not finite
         assert np.isfinite(np.delete(P, 37, axis=0)).all()
+
+
+# ------------------------------------------------------------- sparse inputs
+
+
+def make_sparse(case, density, container=sparse.csr_matrix, seed=0):
+    """The case with only some of its inputs not zero: dense, and sparse."""
+    kept = np.random.default_rng(seed).random(case.X.shape) < density
+    case = case._replace(X=np.where(kept, case.X, case.X.dtype.type(0)))
+    units = tuple(case.plan.net.layers["units"].tolist())
+    kind = (case.activation, case.out_activation, case.plan.dtype)
+    plan = network.layout(units, *kind, sparse=True)
+    return case, case._replace(plan=plan, X=container(case.X))
+
+
+def check_sparse_steps(case, density, opt, **settings):
+    dense, stored = make_sparse(case, density)
+    wanted, found = (train(c, opt, **settings) for c in (dense, stored))
+    assert np.isfinite(wanted.losses).all()
+    check_same(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0, 0.02, 0.3, 1])
+def test_sparse_steps_have_the_bits_of_dense_ones(dtype, density):
+    rng, largest_units = np.random.default_rng(0), largest(dtype)[1]
+    shapes = [(1, 3), (1, 1, 1), (60, 100, 150, 70), (1000, 7, 3), (300, 250)]
+    for _ in range(20):
+        hidden = rng.integers(1, largest_units, rng.integers(0, 3)).tolist()
+        shapes.append((*rng.integers(1, 150, 1).tolist(), *hidden, 4))
+    for units, kind, solver in zip(
+        shapes, kinds(), [ADAM, SGD, GRADIENT] * 9, strict=False
+    ):
+        case = make_case(dtype, units, int(rng.integers(1, 70)), *kind)
+        check_sparse_steps(case, density, optimizer(solver, 0.1, learning_rate=1e-3))
+        check_sparse_steps(
+            weigh(case, "random"),
+            density,
+            optimizer(solver, 0.1, learning_rate=1e-3),
+            batch_size=16,
+            epochs=2,
+            workers=2,
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("out_activation", OUTPUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_sparse_gradients_of_every_kind(dtype, activation, out_activation):
+    for units in ((33, 3), (33, 60, 5)):
+        case = make_case(dtype, units, 50, activation, out_activation)
+        check_sparse_steps(case, 0.2, optimizer(GRADIENT, 0.1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_gradients_of_long_batches(dtype):
+    # sums that dense inputs take in parts; deltas dealt out in groups of panels
+    for units, rows in (((70, 30, 3), 900), ((250, 500, 4), 3000), ((2000, 20, 3), 50)):
+        case = make_case(dtype, units, rows, "relu", "softmax")
+        check_sparse_steps(case, 0.05, optimizer(SGD, 0.1), workers=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_rows_may_be_empty(dtype):
+    case = make_case(dtype, (50, 20, 3), 40, "tanh", "softmax")
+    case.X[case.order[10:30]] = 0
+    check_sparse_steps(case, 0.1, optimizer(ADAM, 0.1), batch_size=10, epochs=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_workers_do_not_change_a_bit_of_sparse_training(dtype):
+    case = make_case(dtype, (500, 100, 10), 333, "tanh", "softmax")
+    _, case = make_sparse(case, 0.05)
+    alone = train(case, optimizer(ADAM, 0.1), batch_size=150, epochs=2)
+    for workers in WORKERS:
+        check_same(train(case, optimizer(ADAM, 0.1), 150, 2, workers), alone)
+
+
+def predict(case, n_jobs=1):
+    return network.predict(case.plan, case.coefs, case.intercepts, case.X, n_jobs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0, 0.02, 0.3, 1])
+def test_sparse_predictions_have_the_bits_of_dense_ones(dtype, density):
+    shapes = [(1, 3), (60, 100, 150, 70), (1000, 7, 3), (300, 250), (20, 40, 1)] * 5
+    containers = [sparse.csr_matrix, sparse.csr_array] * 13
+    for units, kind, container in zip(shapes, kinds(), containers, strict=False):
+        for rows in (1, 30, 2 * BLOCK_ROWS + 5):
+            case = make_case(dtype, units, rows, *kind, spare=0)
+            dense, stored = make_sparse(case, density, container)
+            found, finite = predict(stored, n_jobs=None)
+            assert finite
+            np.testing.assert_array_equal(found, predict(dense)[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_predictions_tell_of_numbers_that_are_not_finite(dtype):
+    case = make_case(dtype, (70, 3, 2), 2 * BLOCK_ROWS, "relu", "softmax", spare=0)
+    for row in (0, 37, len(case.X) - 1):
+        for bad in (np.nan, np.inf, -np.inf):
+            _, stored = make_sparse(case, 0.1)
+            stored.X.data[stored.X.indptr[row]] = bad
+            P, finite = predict(stored)
+            assert not finite
+            assert np.isfinite(np.delete(P, row, axis=0)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_sparse_rows_make_no_predictions(dtype):
+    _, case = make_sparse(make_case(dtype, (3, 4, 2), 1, "relu", "softmax"), 0.5)
+    P, finite = predict(case._replace(X=case.X[:0]))
+    assert P.shape == (0, 2)
+    assert finite
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unsorted_and_repeated_entries_count_as_their_sums(dtype):
+    case = make_case(dtype, (9, 5, 2), 40, "tanh", "softmax", spare=0)
+    dense, stored = make_sparse(case, 0.4)
+    # each number twice, a half each, from the last column to the first
+    X = stored.X
+    parts = [
+        np.repeat(np.arange(X.indptr[i], X.indptr[i + 1])[::-1], 2)
+        for i in range(X.shape[0])
+    ]
+    entries = np.concatenate(parts)
+    twice = sparse.csr_matrix(
+        (X.data[entries] / 2, X.indices[entries], 2 * X.indptr), shape=X.shape
+    )
+    before = [a.copy() for a in (twice.data, twice.indices, twice.indptr)]
+    twice = stored._replace(X=twice)
+    np.testing.assert_array_equal(predict(twice)[0], predict(dense)[0])
+    opt = optimizer(ADAM, 0.1)
+    check_same(train(twice, opt, 15), train(dense, opt, 15))
+    for a, b in zip((twice.X.data, twice.X.indices, twice.X.indptr), before, strict=True):
+        np.testing.assert_array_equal(a, b)
