@@ -1,8 +1,8 @@
 """Time what users do besides one long fit: ``python -m benchmarks.uses``.
 
 Searches, predictions of one row and of many, the first fit of a process, the cost of a
-row as rows grow. scikit-learn runs the same beside it, interleaved, with a pause before
-each timing.
+row as rows grow, sparse data, the other solvers and ways to train. scikit-learn runs the
+same beside it, interleaved, with a pause before each timing.
 """
 
 import argparse
@@ -49,6 +49,25 @@ model.fit(X, y)
 first = time.perf_counter()
 model.fit(X, y)
 print(imported - started, first - imported, time.perf_counter() - first)
+"""
+
+
+SPARSE_FIT = """
+import importlib, resource, sys, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from scipy.sparse import random_array
+model = importlib.import_module(sys.argv[1]).MLPClassifier
+rng = np.random.default_rng(0)
+X = random_array((20_000, 20_000), density=0.005, format="csr", rng=rng)
+X = X.astype(sys.argv[2])
+y = rng.integers(0, 2, 20_000)
+small = model(max_iter=1).fit(X[:400, :50], y[:400])  # compiles
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+started = time.perf_counter()
+model(max_iter=2, random_state=0).fit(X, y)
+seconds = time.perf_counter() - started
+print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
@@ -156,12 +175,65 @@ def scaling(repeats):
         row(f"an epoch of {rows} rows, per row", *seconds, unit="us", scale=1e6 / rows)
 
 
+def sparse(repeats):
+    for dtype in ("float64", "float32"):
+        runs = {"sklearn.neural_network": [], "fastbp": []}
+        for _ in range(max(1, repeats // 2)):
+            for package, found in runs.items():
+                result = subprocess.run(
+                    [sys.executable, "-c", SPARSE_FIT, package, dtype],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                found.append([float(number) for number in result.stdout.split()])
+        theirs, ours = (
+            [statistics.median(column) for column in zip(*found, strict=True)]
+            for found in runs.values()
+        )
+        what = f"20,000 x 20,000, 0.5 % stored, (100,), 2 epochs, {dtype}"
+        row(what, theirs[0], ours[0])
+        row("memory that it took beyond the data", theirs[1], ours[1], "MB")
+
+
+def solvers(repeats):
+    X, y = load_digits(return_X_y=True)
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    cases = {
+        "early_stopping, 30 epochs": {"early_stopping": True, "n_iter_no_change": 50},
+        "sample_weight, 30 epochs": {"sample_weight": weight},
+        "lbfgs, 30 iterations": {"solver": "lbfgs"},
+    }
+    for what, options in cases.items():
+        options = {"max_iter": 30, "random_state": 0, **options}
+        fit = {"sample_weight": options.pop("sample_weight", None)}
+        fits = [
+            lambda model=model, options=options, fit=fit: model(**options).fit(
+                X, y, **fit
+            )
+            for model in (_THEIRS, _OURS)
+        ]
+        fits[1]()
+        row(f"digits, {what}", *interleaved(fits, repeats))
+
+    def chunks(model):
+        learner = model(random_state=0)
+        for begin in range(0, len(X), 100):
+            part = slice(begin, begin + 100)
+            learner.partial_fit(X[part], y[part], classes=np.arange(10))
+
+    fits = [lambda model=model: chunks(model) for model in (_THEIRS, _OURS)]
+    row("digits, partial_fit, 100 rows a call", *interleaved(fits, repeats))
+
+
 def main():
     parts = {
         "searches": searches,
         "predictions": predictions,
         "starts": starts,
         "scaling": scaling,
+        "sparse": sparse,
+        "solvers": solvers,
     }
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.uses", description=__doc__.splitlines()[0]

@@ -1,311 +1,37 @@
 """``MLPClassifier`` and ``MLPRegressor`` with scikit-learn's interface.
 
-Here are parameters, input and label handling, warnings and fitted attributes; what
-happens between them is in ``training`` and, below it, in the kernels.
+Here are the parameters' defaults, labels, scores and predictions; the rest of a fit is in
+``base``.
 """
 
-import warnings
-import weakref
-from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 
-from fastbp import network, rows, training
-
-_FLOATS = {
-    "auto": (np.float64, np.float32),
-    "float32": np.float32,
-    "float64": np.float64,
-}
+from fastbp.base import BaseMLP, Labels, one_of
+from fastbp.callbacks import with_callbacks
 
 
-_PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
-
-#: Packing the weights for the register tiles does not pay for so many rows and less.
-_FEW_ROWS = 4
-#: The row reader of each estimator; not in its state, as it holds addresses.
-_ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _one_of(*names):
-    return [StrOptions(set(names))]
+def _binarizer_of(y) -> LabelBinarizer:
+    """A binarizer fitted on labels; numbers that are no labels get a short error."""
+    try:
+        return LabelBinarizer().fit(y)
+    except ValueError:
+        check_classification_targets(y)
+        raise
 
 
-class _BaseMLP(BaseEstimator):
-    """What the classifier and the regressor share."""
-
-    _parameter_constraints: ClassVar[dict] = {
-        "hidden_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "activation": _one_of("identity", "logistic", "tanh", "relu"),
-        "solver": _one_of("lbfgs", "sgd", "adam"),
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "learning_rate": _one_of("constant", "invscaling", "adaptive"),
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "dtype": _one_of("auto", "float32", "float64"),
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
-    }
-
-    def __init__(
-        self,
-        loss,
-        hidden_layer_sizes,
-        activation,
-        solver,
-        alpha,
-        batch_size,
-        learning_rate,
-        learning_rate_init,
-        power_t,
-        max_iter,
-        shuffle,
-        random_state,
-        tol,
-        verbose,
-        warm_start,
-        momentum,
-        nesterovs_momentum,
-        early_stopping,
-        validation_fraction,
-        beta_1,
-        beta_2,
-        epsilon,
-        n_iter_no_change,
-        max_fun,
-        dtype,
-        n_jobs,
-    ):
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.dtype = dtype
-        self.n_jobs = n_jobs
-
-    def _check_supported(self, X, sample_weight) -> None:
-        """Raise NotImplementedError for what scikit-learn has and fastbp has not yet."""
-        unsupported = {
-            "solver='lbfgs'": self.solver == "lbfgs",
-            "loss='poisson'": self.loss == "poisson",
-            "early_stopping=True": self.early_stopping,
-            "warm_start=True": self.warm_start,
-            "sample_weight": sample_weight is not None,
-            "sparse X": issparse(X),
-        }
-        for option, asked in unsupported.items():
-            if asked:
-                raise NotImplementedError(
-                    f"{type(self).__name__} of fastbp does not support {option} yet."
-                )
-
-    def _hidden_layer_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(isinstance(n, bool) or not isinstance(n, Integral) for n in sizes):
-            raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
-
-    def fit(self, X, y, sample_weight=None):
-        """Fit the network to data and targets, in mini-batches.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data. float32 and float64 are used as they are (see ``dtype``),
-            everything else is converted to float64. It is never modified, and is
-            copied only if it is not C-contiguous.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Class labels, a binary indicator matrix (multilabel), or numbers.
-        sample_weight : None
-            Not supported yet.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, the data are not finite or of
-            inconsistent length, or the training diverged.
-        NotImplementedError
-            If an option is asked for that fastbp does not support yet.
-        """
-        if not get_config()["skip_parameter_validation"]:
-            self._validate_params()
-        self._check_supported(X, sample_weight)
-        hidden = self._hidden_layer_sizes()
-        X, targets, out_activation, n_outputs = self._validate_input(X, y)
-
-        units = (X.shape[1], *hidden, n_outputs)
-        random_state = check_random_state(self.random_state)
-        coefs, intercepts = network.initial_weights(
-            units, self.activation, random_state, X.dtype
-        )
-        plan = network.layout(units, self.activation, out_activation, X.dtype)
-        trainer = training.Trainer(
-            plan, coefs, intercepts, self, X, targets, random_state
-        )
-        history = trainer.run()
-
-        self.coefs_, self.intercepts_ = trainer.weights()
-        self.n_layers_ = len(units)
-        self.n_outputs_ = n_outputs
-        self.out_activation_ = out_activation
-        self.n_iter_ = history.n_iter
-        self.t_ = history.samples_seen
-        self.loss_curve_ = history.loss_curve
-        self.loss_ = history.loss_curve[-1] if history.loss_curve else np.inf
-        self.best_loss_ = history.best_loss
-        self.validation_scores_ = None
-        self.best_validation_score_ = None
-        self._no_improvement_count = history.no_improvement_count
-        self._random_state = random_state
-        if not history.stopped:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) "
-                "reached and the optimization hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        self._check_finite()
-        return self
-
-    def _check_finite(self) -> None:
-        if all(np.isfinite(w).all() for w in (*self.coefs_, *self.intercepts_)):
-            return
-        raise ValueError(
-            "Solver produced non-finite parameter weights. The input data may contain "
-            "large values and need to be preprocessed. The training diverged in epoch "
-            f"{self.n_iter_}: scale the data (for example with StandardScaler) or "
-            f"lower learning_rate_init={self.learning_rate_init}."
-        )
-
-    def _check_X_y(self, X, y, **options):
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=_FLOATS[self.dtype], **options
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        return X, y
-
-    def _outputs(self, X) -> np.ndarray:
-        """Outputs of the network for the rows of ``X``, shape (n, n_outputs)."""
-        if not hasattr(self, "coefs_"):
-            check_is_fitted(self)
-        plain = self._is_plain(X)
-        if not plain:
-            if issparse(X):
-                self._check_supported(X, None)
-            X = validate_data(self, X, reset=False)
-        reader = self._row_reader(X) if len(X) <= _FEW_ROWS else None
-        if reader is not None:
-            outputs, finite = reader.predict(X, self.activation, self.out_activation_)
-        else:
-            outputs, finite = self._predict_blocks(X)
-        if plain and not finite:
-            validate_data(self, X, reset=False)  # says so, unless told to assume it
-        return outputs
-
-    def _predict_blocks(self, X) -> tuple[np.ndarray, bool]:
-        weights = network.checked_weights(self.coefs_, self.intercepts_, X.shape[1])
-        plan = network.layout(
-            (X.shape[1], *(len(b) for b in weights.intercepts)),
-            self.activation,
-            self.out_activation_,
-            weights.coefs[0].dtype,
-        )
-        return network.predict(plan, *weights, X, self.n_jobs)
-
-    def _is_plain(self, X) -> bool:
-        """Whether ``X`` passes scikit-learn's checks at a glance, if it is finite.
-
-        For anything else ``validate_data`` has the last word.
-        """
-        return (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype in _PLAIN_DTYPES
-            and X.flags.c_contiguous
-            and X.flags.aligned
-            and len(X) > 0
-            and X.shape[1] == self.n_features_in_
-            and not hasattr(self, "feature_names_in_")
-        )
-
-    def _row_reader(self, X) -> rows.RowReader | None:
-        """What predicts single rows from the present weights, if they allow it."""
-        reader, weights = _ROW_READERS.get(self), (self.coefs_, self.intercepts_)
-        if reader is None or not reader.reads(*weights, X.shape[1]):
-            network.checked_weights(*weights, X.shape[1])
-            if not rows.RowReader.can_read(*weights, X.dtype):
-                return None
-            reader = _ROW_READERS[self] = rows.RowReader(*weights)
-        return reader if reader.dtype == X.dtype else None
-
-
-class MLPClassifier(ClassifierMixin, _BaseMLP):
+class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multilayer perceptron classifier.
 
     A drop-in replacement for :class:`sklearn.neural_network.MLPClassifier`: the same
@@ -319,8 +45,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
     activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
         Activation function of the hidden layers.
     solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
-        'adam' (Kingma and Ba, 2015) or stochastic gradient descent with momentum.
-        'lbfgs' is not supported yet.
+        'adam' (Kingma and Ba, 2015), stochastic gradient descent with momentum, or
+        SciPy's L-BFGS-B on all rows at once.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights (not on the biases).
     batch_size : int or 'auto', default='auto'
@@ -334,7 +60,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
     power_t : float, default=0.5
         Exponent of 'invscaling'.
     max_iter : int, default=200
-        Largest number of epochs.
+        Largest number of epochs, or of iterations of 'lbfgs'.
     shuffle : bool, default=True
         Whether to draw a new order of the rows for every epoch.
     random_state : int, RandomState instance or None, default=None
@@ -345,13 +71,16 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
     verbose : bool or int, default=False
         Whether to print the loss of every epoch.
     warm_start : bool, default=False
-        True is not supported yet.
+        Whether ``fit`` goes on with the weights of the fit before.
     momentum : float, default=0.9
         Momentum of 'sgd', in [0, 1].
     nesterovs_momentum : bool, default=True
         Whether 'sgd' uses Nesterov's look-ahead.
     early_stopping : bool, default=False
-        True is not supported yet.
+        Whether to hold out some rows, to stop when their score (accuracy or R^2) has not
+        improved by ``tol`` for more than ``n_iter_no_change`` epochs in a row, and to
+        keep the weights of the best score. Rows are stratified by two classes, not by
+        more. 'lbfgs' ignores it.
     validation_fraction : float, default=0.1
         Share of the rows held out by ``early_stopping``.
     beta_1, beta_2 : float, default=0.9, 0.999
@@ -390,7 +119,9 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         Layers, inputs and outputs included; units of the output layer.
     out_activation_ : {'softmax', 'logistic'}
         'logistic' for two classes and multilabel targets.
-    validation_scores_, best_validation_score_ : None
+    validation_scores_, best_validation_score_ : list of float, float
+        Scores of the rows held out after each epoch, and the best; None without
+        ``early_stopping``.
     n_features_in_ : int
         Columns of ``X``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -464,27 +195,148 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
             n_jobs=n_jobs,
         )
 
-    def _validate_input(self, X, y):
-        """Checked X, targets for the kernels, output activation and outputs."""
-        X, y = self._check_X_y(X, y)
-        self._label_binarizer = LabelBinarizer().fit(y)
-        self.classes_ = self._label_binarizer.classes_
-        if not self._label_binarizer.y_type_.startswith("multilabel"):
-            targets = np.searchsorted(self.classes_, y).astype(X.dtype)
-            if len(self.classes_) > 2:
-                return X, targets, "softmax", len(self.classes_)
-            return X, targets, "logistic", 1
-        targets = self._label_binarizer.transform(y)
+    @with_callbacks
+    def fit(self, X, y, sample_weight=None):
+        """Fit the network to data and targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data. float32 and float64 are used as they are (see ``dtype``),
+            everything else is converted to float64. It is never modified, and is
+            copied only if it is not C-contiguous, or not CSR.
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Class labels, or a 0/1 matrix (multilabel), which may be sparse.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss; every row counts 1 without it.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, the data are not finite or of
+            inconsistent length, all weights are zero, or the training diverged.
+        """
+        self._check_parameters()
+        return self._fit(X, y, sample_weight)
+
+    @available_if(BaseMLP._has_partial_fit)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """Go on training with one epoch of mini-batches over the given data.
+
+        Not available for ``solver='lbfgs'``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_classes)
+            Class labels, or a 0/1 matrix (multilabel).
+        sample_weight : array-like of shape (n_samples,), default=None
+        classes : array-like of shape (n_classes,), default=None
+            The labels of all calls to come; required in the first call. A later ``y``
+            need not have all of them.
+
+        Returns
+        -------
+        self : object
+            The trained estimator.
+
+        Raises
+        ------
+        ValueError
+            As for ``fit``, and if ``classes`` is missing or changes, or if
+            ``early_stopping`` is set.
+        """
+        self._check_partial_fit()
+        classes = self._first_classes(classes)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _encode(self, y, incremental, classes):
+        """Class numbers, or a 0/1 matrix for multilabel targets."""
+        if classes is not None:  # the first call of partial_fit
+            known = classes
+            multilabel = type_of_target(y).startswith("multilabel")
+            binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            self._check_known(y, known, incremental)
+        elif hasattr(self, "classes_") and (incremental or self.warm_start):
+            known, binarizer = self.classes_, self._label_binarizer
+            self._check_known(y, known, incremental)
+        else:
+            binarizer = _binarizer_of(y)
+            known = binarizer.classes_
+        attributes = {"_label_binarizer": binarizer, "classes_": known}
+        if not binarizer.y_type_.startswith("multilabel"):
+            targets = np.searchsorted(known, y)
+            if len(known) > 2:
+                return Labels(targets, "softmax", len(known), attributes)
+            return Labels(targets, "logistic", 1, attributes)
+        targets = binarizer.transform(y)
         if issparse(targets):
             targets = targets.toarray()
-        return X, targets.astype(X.dtype), "logistic", targets.shape[1]
+        return Labels(targets, "logistic", targets.shape[1], attributes)
+
+    def _check_known(self, y, known, incremental) -> None:
+        """Training may go on only with labels that it began with."""
+        present = unique_labels(y)
+        if not incremental:
+            if set(present) != set(known):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in "
+                    f"the previous call to fit. Previously got {known}, `y` has {present}"
+                )
+        elif len(np.setdiff1d(present, known, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {known}. 'y' has {present}."
+            )
+
+    def _first_classes(self, classes):
+        """The labels of all calls of ``partial_fit`` if this is the first, else None."""
+        known = getattr(self, "classes_", None)
+        if classes is None:
+            if known is None:
+                raise ValueError(
+                    "classes must be passed on the first call to partial_fit."
+                )
+            return None
+        labels = unique_labels(classes)
+        if known is None:
+            return labels
+        if not np.array_equal(known, labels):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, "
+                f"was: {known!r}"
+            )
+        return None
+
+    def _strata(self, labels):
+        """What early stopping stratifies by: as in scikit-learn, binary targets only."""
+        if labels.n_outputs > 1:
+            return None
+        return labels.targets.reshape(-1, 1).astype(bool)
+
+    def _score_outputs(self, outputs, targets, sample_weight) -> float:
+        """Accuracy; of whole rows for multilabel targets."""
+        if self._is_softmax(outputs, targets):
+            hits = outputs.argmax(axis=1) == targets
+        else:
+            hits = ((outputs > 0.5) == targets.reshape(outputs.shape)).all(axis=1)
+        return float(np.average(hits, weights=sample_weight))
+
+    @staticmethod
+    def _is_softmax(outputs, targets) -> bool:
+        return outputs.shape[1] > 1 and targets.ndim == 1
 
     def predict(self, X):
         """Predict class labels.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -505,7 +357,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -522,7 +374,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -531,19 +383,13 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
 
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """Not supported yet."""
-        raise NotImplementedError(
-            "MLPClassifier of fastbp does not support partial_fit yet."
-        )
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
 
-class MLPRegressor(RegressorMixin, _BaseMLP):
+class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron regressor.
 
     A drop-in replacement for :class:`sklearn.neural_network.MLPRegressor`: the same
@@ -554,7 +400,8 @@ class MLPRegressor(RegressorMixin, _BaseMLP):
     Parameters
     ----------
     loss : {'squared_error', 'poisson'}, default='squared_error'
-        'poisson' is not supported yet.
+        'poisson' is half the Poisson deviance for counts and rates, ``y >= 0``, with an
+        exponential output.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, \
 learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, \
 momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, \
@@ -563,7 +410,7 @@ epsilon, n_iter_no_change, max_fun, dtype, n_jobs
 
     Attributes
     ----------
-    out_activation_ : 'identity'
+    out_activation_ : {'identity', 'exp'}
     coefs_, intercepts_, loss_curve_, loss_, best_loss_, n_iter_, t_, n_layers_, \
 n_outputs_, validation_scores_, best_validation_score_, n_features_in_, \
 feature_names_in_
@@ -580,8 +427,8 @@ feature_names_in_
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        **_BaseMLP._parameter_constraints,
-        "loss": _one_of("squared_error", "poisson"),
+        **BaseMLP._parameter_constraints,
+        "loss": one_of("squared_error", "poisson"),
     }
 
     def __init__(
@@ -643,18 +490,89 @@ feature_names_in_
             n_jobs=n_jobs,
         )
 
-    def _validate_input(self, X, y):
-        """Checked X, targets for the kernels, output activation and outputs."""
-        X, y = self._check_X_y(X, y, y_numeric=True)
-        targets = y.reshape(len(y), -1).astype(X.dtype)
-        return X, targets, "identity", targets.shape[1]
+    @with_callbacks
+    def fit(self, X, y, sample_weight=None):
+        """Fit the network to data and targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data. float32 and float64 are used as they are (see ``dtype``),
+            everything else is converted to float64. It is never modified, and is
+            copied only if it is not C-contiguous, or not CSR.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers; not negative for ``loss='poisson'``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in the loss; every row counts 1 without it.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, the data are not finite or of
+            inconsistent length, all weights are zero, or the training diverged.
+        """
+        self._check_parameters()
+        return self._fit(X, y, sample_weight)
+
+    @available_if(BaseMLP._has_partial_fit)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Go on training with one epoch of mini-batches over the given data.
+
+        Not available for ``solver='lbfgs'``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : object
+            The trained estimator.
+
+        Raises
+        ------
+        ValueError
+            As for ``fit``, and if ``early_stopping`` is set.
+        """
+        self._check_partial_fit()
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _check_X_y(self, X, y, **options):
+        return super()._check_X_y(X, y, y_numeric=True, **options)
+
+    def _encode(self, y, incremental, classes):
+        targets = y.reshape(len(y), -1)
+        if self.loss == "poisson":
+            if (targets < 0).any():
+                raise ValueError(
+                    "Some values of y are negative, which loss='poisson' does not allow: "
+                    f"the smallest is {targets.min()}."
+                )
+            return Labels(targets, "exp", targets.shape[1], {})
+        return Labels(targets, "identity", targets.shape[1], {})
+
+    def _strata(self, labels):
+        """Early stopping does not stratify numbers."""
+
+    def _score_outputs(self, outputs, targets, sample_weight) -> float:
+        """R^2, or NaN if an output is not finite."""
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return float(r2_score(targets, outputs, sample_weight=sample_weight))
 
     def predict(self, X):
         """Predict targets.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
         Returns
         -------
@@ -662,12 +580,6 @@ feature_names_in_
         """
         outputs = self._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
-
-    def partial_fit(self, X, y, sample_weight=None):
-        """Not supported yet."""
-        raise NotImplementedError(
-            "MLPRegressor of fastbp does not support partial_fit yet."
-        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

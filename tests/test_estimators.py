@@ -20,7 +20,6 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastbp import MLPClassifier, MLPRegressor, launch, threads
 
@@ -46,39 +45,6 @@ def small_data(model, n=90, n_features=7):
     if issubclass(model, MLPClassifier):
         return X, X[:, :3].argmax(axis=1)
     return X, np.sin(X[:, 0]) + X[:, 1]
-
-
-# scikit-learn's own checks
-
-SAMPLE_WEIGHT = "sample_weight is not supported yet"
-PARTIAL_FIT = "partial_fit is not supported yet"
-SPARSE = "sparse X is not supported yet"
-
-EXPECTED_FAILURES = {
-    "check_fit_score_takes_y": PARTIAL_FIT,
-    "check_n_features_in_after_fitting": PARTIAL_FIT,
-    "check_sample_weights_pandas_series": SAMPLE_WEIGHT,
-    "check_sample_weights_not_an_array": SAMPLE_WEIGHT,
-    "check_sample_weights_list": SAMPLE_WEIGHT,
-    "check_all_zero_sample_weights_error": SAMPLE_WEIGHT,
-    "check_sample_weights_shape": SAMPLE_WEIGHT,
-    "check_sample_weights_not_overwritten": SAMPLE_WEIGHT,
-    "check_sample_weight_equivalence_on_dense_data": SAMPLE_WEIGHT,
-    "check_classifiers_one_label_sample_weights": SAMPLE_WEIGHT,
-    "check_estimator_sparse_tag": SPARSE,
-    "check_estimator_sparse_array": SPARSE,
-    "check_estimator_sparse_matrix": SPARSE,
-}
-
-
-@parametrize_with_checks(
-    # the settings with which scikit-learn checks its own two classes
-    [MLPClassifier(max_iter=100), MLPRegressor(max_iter=100)],
-    expected_failed_checks=lambda model: EXPECTED_FAILURES,
-)
-@pytest.mark.filterwarnings("ignore")  # as scikit-learn: checks fit on odd data
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
 
 
 # In scikit-learn's tools
@@ -305,9 +271,6 @@ def test_pickled_models_predict_the_same(model, dtype):
         copy = pickle.loads(pickle.dumps(fitted, protocol))
         np.testing.assert_array_equal(copy.predict(X), fitted.predict(X))
         assert copy.loss_curve_ == fitted.loss_curve_
-    # no optimizer state and no compiled code: the numbers, and some kB of the rest
-    numbers = sum(a.nbytes for a in (*fitted.coefs_, *fitted.intercepts_))
-    assert len(pickle.dumps(fitted)) < numbers + 8192
 
 
 @pytest.mark.parametrize("model", ESTIMATORS)

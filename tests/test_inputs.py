@@ -358,7 +358,6 @@ BAD_Y = {
     "no_outputs": lambda y: np.zeros((len(y), 0)),
 }
 BAD_LABELS = {
-    "continuous": lambda y: y + 0.5 * (y == 1),
     "continuous_multioutput": lambda y: np.c_[y + 0.5, y],
     "multiclass_multioutput": lambda y: np.c_[y, y],
     "label_sequences": lambda y: [[0], [1, 2]] * (len(y) // 2),
@@ -797,42 +796,6 @@ def test_assigned_weights_that_no_program_is_made_for(dtype):
 
 
 # Not supported yet
-
-
-UNSUPPORTED = {
-    "solver='lbfgs'": {"solver": "lbfgs"},
-    "early_stopping=True": {"early_stopping": True},
-    "warm_start=True": {"warm_start": True},
-}
-
-
-@pytest.mark.parametrize("option", UNSUPPORTED)
-@pytest.mark.parametrize("model", ESTIMATORS)
-def test_unsupported_options_are_named(model, option):
-    X, y = small_data(model)
-    with pytest.raises(NotImplementedError, match=re.escape(option)):
-        model(**UNSUPPORTED[option]).fit(X, y)
-
-
-@pytest.mark.parametrize("model", ESTIMATORS)
-def test_unsupported_arguments_are_named(model):
-    X, y = small_data(model)
-    for weight in (np.ones(len(X)), 1.0, np.zeros(len(X))):
-        with pytest.raises(NotImplementedError, match="sample_weight"):
-            model(**QUICK).fit(X, y, sample_weight=weight)
-    for container in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
-        with pytest.raises(NotImplementedError, match="sparse X"):
-            model(**QUICK).fit(container(X), y)
-        with pytest.raises(NotImplementedError, match="sparse X"):
-            model(**QUICK).fit(X, y).predict(container(X))
-    with pytest.raises(NotImplementedError, match="partial_fit"):
-        model(**QUICK).partial_fit(X, y)
-
-
-def test_unsupported_loss_is_named():
-    X, y = small_data(MLPRegressor)
-    with pytest.raises(NotImplementedError, match="loss='poisson'"):
-        MLPRegressor("poisson").fit(X, y)
 
 
 # Divergence

@@ -1,0 +1,513 @@
+"""What the classifier and the regressor share: from a call to the fitted attributes.
+
+Here are parameters, input checks, state across calls, warnings and attributes; what
+happens between them is in ``training`` and ``lbfgs``, and below them in the kernels.
+"""
+
+import copy
+import weakref
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn import get_config
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+
+from fastbp import convert, lbfgs, network, rows, training
+from fastbp.callbacks import CallbackSupportMixin, Events
+from fastbp.messages import warn
+
+_FLOATS = {
+    "auto": (np.float64, np.float32),
+    "float32": np.float32,
+    "float64": np.float64,
+}
+_SPARSE = ("csr", "csc")
+_PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+#: Packing the weights for the register tiles does not pay for so many rows and less.
+_FEW_ROWS = 4
+#: The row reader of each estimator; not in its state, as it holds addresses.
+_ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def one_of(*names: str) -> list:
+    """The constraint of a parameter that is one of some names."""
+    return [StrOptions(set(names))]
+
+
+class Labels(NamedTuple):
+    """y as the network learns it."""
+
+    targets: np.ndarray  # (n, n_outputs), or (n,) class numbers
+    out_activation: str
+    n_outputs: int
+    attributes: dict[str, Any]  # fitted attributes that tell how to read outputs
+
+
+def _checked_sample_weight(sample_weight, X) -> np.ndarray | None:
+    """One finite weight a row in the dtype of X, not all of them zero."""
+    if sample_weight is None:
+        return None
+    sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+    if not sample_weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return sample_weight
+
+
+class BaseMLP(CallbackSupportMixin, BaseEstimator):
+    """What the classifier and the regressor share."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "activation": one_of("identity", "logistic", "tanh", "relu"),
+        "solver": one_of("lbfgs", "sgd", "adam"),
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "learning_rate": one_of("constant", "invscaling", "adaptive"),
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": one_of("auto", "float32", "float64"),
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+    }
+
+    def __init__(
+        self,
+        loss,
+        hidden_layer_sizes,
+        activation,
+        solver,
+        alpha,
+        batch_size,
+        learning_rate,
+        learning_rate_init,
+        power_t,
+        max_iter,
+        shuffle,
+        random_state,
+        tol,
+        verbose,
+        warm_start,
+        momentum,
+        nesterovs_momentum,
+        early_stopping,
+        validation_fraction,
+        beta_1,
+        beta_2,
+        epsilon,
+        n_iter_no_change,
+        max_fun,
+        dtype,
+        n_jobs,
+    ):
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+
+    def _hidden_layer_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(isinstance(n, bool) or not isinstance(n, Integral) for n in sizes):
+            raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
+        if any(size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _fit(self, X, y, sample_weight, incremental=False, classes=None):
+        """Train from scratch or go on; the order of events is scikit-learn's.
+
+        Attributes change only when all has gone well.
+        """
+        hidden = self._hidden_layer_sizes()
+        goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
+        told = X, y, sample_weight
+        X, y = self._check_X_y(X, y, reset=not goes_on)
+        sample_weight = _checked_sample_weight(sample_weight, X)
+        labels = self._encode(y, incremental, classes)
+        units = (X.shape[1], *hidden, labels.n_outputs)
+        random_state = self._generator(goes_on and incremental)
+        if goes_on:
+            weights = self._present_weights(units, X.dtype)
+        else:
+            weights = network.Weights(
+                *network.initial_weights(units, self.activation, random_state, X.dtype)
+            )
+        plan = network.layout(
+            units,
+            self.activation,
+            labels.out_activation,
+            weights.coefs[0].dtype,
+            sparse=issparse(X),
+        )
+        rows = training.Rows(X, labels.targets, sample_weight, np.arange(X.shape[0]))
+
+        def attributes(coefs, intercepts):
+            return {
+                **labels.attributes,
+                "coefs_": coefs,
+                "intercepts_": intercepts,
+                "n_layers_": len(units),
+                "n_outputs_": labels.n_outputs,
+                "out_activation_": labels.out_activation,
+            }
+
+        events = Events(self, *told, "epoch", self.max_iter, attributes)
+        if self.solver == "lbfgs":
+            weights, found = self._minimize(plan, weights, rows, goes_on, events)
+        else:
+            weights, found = self._train(
+                plan, weights, rows, labels, random_state, goes_on, incremental, events
+            )
+        self._check_finite(weights, found["n_iter_"])
+        seed = self.random_state if isinstance(self.random_state, Integral) else None
+        vars(self).update(
+            **attributes(*weights),
+            **found,
+            _random_state=random_state,
+            _resumed_seed=seed if incremental else None,
+        )
+        events.finish(lambda: weights)
+        return self
+
+    def _generator(self, resumes: bool) -> np.random.RandomState:
+        """The generator of a call; ``partial_fit`` goes on with that of the call before.
+
+        scikit-learn seeds anew in every call of ``partial_fit``, so that all calls with
+        the same number of rows shuffle them alike.
+        """
+        same_seed = (
+            isinstance(self.random_state, Integral)
+            and getattr(self, "_resumed_seed", None) == self.random_state
+        )
+        if resumes and same_seed:
+            return copy.deepcopy(self._random_state)
+        return check_random_state(self.random_state)
+
+    def _present_weights(self, units, dtype) -> network.Weights:
+        """The weights to go on with, which users may have edited."""
+        weights = network.checked_weights(self.coefs_, self.intercepts_, units[0])
+        found = (units[0], *(len(b) for b in weights.intercepts))
+        if found != units:
+            raise ValueError(
+                f"Training goes on with coefs_ and intercepts_ of a network of {found} "
+                "units (inputs, hidden layers, outputs), but hidden_layer_sizes and the "
+                f"data ask for {units}. Set warm_start=False to begin anew."
+            )
+        if self.dtype != "auto":
+            weights = network.Weights(
+                *([w.astype(dtype, copy=False) for w in arrays] for arrays in weights)
+            )
+        return weights
+
+    def _minimize(self, plan, weights, rows, goes_on, events):
+        """The weights that L-BFGS finds, and the other fitted attributes."""
+        weights, result = lbfgs.minimize(plan, weights, self, rows, events)
+        return weights, {
+            "n_iter_": _check_optimize_result("lbfgs", result, self.max_iter),
+            "loss_": float(result.fun),
+            "t_": self.t_ if goes_on else 0,
+        }
+
+    def _train(
+        self,
+        plan,
+        weights,
+        rows,
+        labels,
+        random_state,
+        goes_on,
+        incremental,
+        events,
+    ):
+        """The weights after the epochs of 'adam' or 'sgd', and the fitted attributes."""
+        optimizer = training.Optimizer(self)
+        if incremental and goes_on:
+            kept = getattr(self, "_optimizer", optimizer)
+            if kept.solver == self.solver:
+                optimizer = copy.copy(kept)
+        history = self._history() if goes_on else training.History()
+        validation = None
+        if self.early_stopping:
+            rows, validation = self._hold_out(rows, labels, random_state)
+        trainer = training.Trainer(
+            plan, weights, optimizer, history, self, rows, random_state, validation
+        )
+        trainer.run(1 if incremental else self.max_iter, events)
+        weights = trainer.weights()
+        found = {
+            "n_iter_": history.n_iter,
+            "t_": history.samples_seen,
+            "loss_curve_": history.loss_curve,
+            "loss_": history.loss_curve[-1] if history.loss_curve else np.inf,
+            "best_loss_": history.best_loss,
+            "validation_scores_": None,
+            "best_validation_score_": None,
+            "_no_improvement_count": history.no_improvement_count,
+            "_optimizer": optimizer,
+        }
+        if history.validation_scores:
+            found["validation_scores_"] = history.validation_scores
+            found["best_validation_score_"] = history.best_score
+        if validation is not None:
+            found["best_loss_"] = None
+            if history.best is not None:
+                weights = history.best
+                found["_best_coefs"] = list(weights.coefs)
+                found["_best_intercepts"] = list(weights.intercepts)
+        if validation is not None and np.isnan(found["loss_"]):
+            warn(
+                f"The training diverged in epoch {history.n_iter}; the weights of the "
+                "best validation score are kept.",
+                ConvergenceWarning,
+            )
+        elif not history.stopped and not incremental:
+            warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) "
+                "reached and the optimization hasn't converged yet.",
+                ConvergenceWarning,
+            )
+        return weights, found
+
+    def _history(self) -> training.History:
+        """What earlier calls recorded; whatever they did not begins anew."""
+        history = training.History(samples_seen=self.t_)
+        history.loss_curve = list(getattr(self, "loss_curve_", []))
+        history.no_improvement_count = getattr(self, "_no_improvement_count", 0)
+        if getattr(self, "best_loss_", None) is not None:
+            history.best_loss = self.best_loss_
+        if getattr(self, "validation_scores_", None) and hasattr(self, "_best_coefs"):
+            history.validation_scores = list(self.validation_scores_)
+            history.best_score = self.best_validation_score_
+            history.best = network.Weights(self._best_coefs, self._best_intercepts)
+        return history
+
+    def _hold_out(self, rows, labels, random_state):
+        """The rows to train on, and those that early stopping scores."""
+        held = train_test_split(
+            rows.order,
+            random_state=random_state,
+            test_size=self.validation_fraction,
+            stratify=self._strata(labels),
+        )
+        order, held_out = held
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' "
+                "or the size of your dataset."
+            )
+        targets, sample_weight = labels.targets[held_out], rows.sample_weight
+        if sample_weight is not None:
+            sample_weight = sample_weight[held_out]
+
+        def score(outputs):
+            return self._score_outputs(outputs, targets, sample_weight)
+
+        validation = training.Validation(rows.X[held_out], score)
+        return rows._replace(order=order), validation
+
+    def _check_finite(self, weights, n_iter) -> None:
+        if all(np.isfinite(w).all() for arrays in weights for w in arrays):
+            return
+        raise ValueError(
+            "Solver produced non-finite parameter weights. The input data may contain "
+            "large values and need to be preprocessed. The training diverged in epoch "
+            f"{n_iter}: scale the data (for example with StandardScaler) or "
+            f"lower learning_rate_init={self.learning_rate_init}."
+        )
+
+    def _check_parameters(self) -> None:
+        if not get_config()["skip_parameter_validation"]:
+            self._validate_params()
+
+    def _check_partial_fit(self) -> None:
+        self._check_parameters()
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+
+    def _has_partial_fit(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    def _check_X_y(self, X, y, **options):
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=_SPARSE,
+            multi_output=True,
+            dtype=_FLOATS[self.dtype],
+            **options,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return (X.tocsr() if issparse(X) else X), y
+
+    def to_sklearn(self):
+        """scikit-learn's own estimator with these parameters and this model.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+            With copies of all arrays; ``dtype`` and ``n_jobs`` are left out, and so are
+            the optimizer's moments.
+
+        Raises
+        ------
+        ValueError
+            If a parameter was changed that the installed scikit-learn does not have.
+        """
+        return convert.to_sklearn(self)
+
+    @classmethod
+    def from_sklearn(cls, estimator):
+        """An estimator with the parameters and the model of scikit-learn's.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Of the scikit-learn class that has the name of this one, fitted or not.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+            With copies of all arrays, but not the optimizer's moments.
+
+        Raises
+        ------
+        TypeError
+            If ``estimator`` is of another class.
+        """
+        return convert.from_sklearn(cls, estimator)
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if state.get("_resumed_seed") is None:  # every call makes it anew
+            state.pop("_random_state", None)
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _outputs(self, X) -> np.ndarray:
+        """Outputs of the network for the rows of ``X``, shape (n, n_outputs)."""
+        if not hasattr(self, "coefs_"):
+            check_is_fitted(self)
+        plain = self._is_plain(X)
+        if not plain:
+            X = validate_data(self, X, accept_sparse=_SPARSE, reset=False)
+        if issparse(X):
+            X = X.tocsr()
+        few = X.shape[0] <= _FEW_ROWS and not issparse(X)
+        reader = self._row_reader(X) if few else None
+        if reader is not None:
+            outputs, finite = reader.predict(X, self.activation, self.out_activation_)
+        else:
+            outputs, finite = self._predict_blocks(X)
+        if plain and not finite:
+            validate_data(self, X, reset=False)  # says so, unless told to assume it
+        return outputs
+
+    def _predict_blocks(self, X) -> tuple[np.ndarray, bool]:
+        weights = network.checked_weights(self.coefs_, self.intercepts_, X.shape[1])
+        plan = network.layout(
+            (X.shape[1], *(len(b) for b in weights.intercepts)),
+            self.activation,
+            self.out_activation_,
+            weights.coefs[0].dtype,
+            sparse=issparse(X),
+        )
+        return network.predict(plan, *weights, X, self.n_jobs)
+
+    def _is_plain(self, X) -> bool:
+        """Whether ``X`` passes scikit-learn's checks at a glance, if it is finite.
+
+        For anything else ``validate_data`` has the last word.
+        """
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype in _PLAIN_DTYPES
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and len(X) > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+        )
+
+    def _row_reader(self, X) -> rows.RowReader | None:
+        """What predicts single rows from the present weights, if they allow it."""
+        reader, weights = _ROW_READERS.get(self), (self.coefs_, self.intercepts_)
+        if reader is None or not reader.reads(*weights, X.shape[1]):
+            network.checked_weights(*weights, X.shape[1])
+            if not rows.RowReader.can_read(*weights, X.dtype):
+                return None
+            reader = _ROW_READERS[self] = rows.RowReader(*weights)
+        return reader if reader.dtype == X.dtype else None

@@ -1,0 +1,73 @@
+"""scikit-learn's callback protocol (new in 1.9), told of every epoch.
+
+With older versions of scikit-learn the estimators have no ``set_callbacks``, and
+nothing here does anything.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in for scikit-learn's where that has none."""
+
+    def with_callbacks(method):
+        """The method itself."""
+        return method
+
+
+__all__ = ["CallbackSupportMixin", "Events", "with_callbacks"]
+
+
+class Events:
+    """Tells the callbacks of an estimator how its fit goes on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A ``CallbackSupportMixin``; without callbacks nothing is told.
+    X, y, sample_weight
+        As they came to ``fit``.
+    task : str
+        What the fit consists of.
+    n_tasks : int
+        How many of them there are at most.
+    attributes : callable
+        Makes the fitted attributes that prediction needs out of (coefs, intercepts).
+    """
+
+    def __init__(self, estimator, X, y, sample_weight, task, n_tasks, attributes):
+        self._estimator, self._task = estimator, task
+        self._attributes = attributes
+        self._fit = self._current = None
+        if not getattr(estimator, "_skl_callbacks", None):
+            return
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self._told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._fit = estimator._init_callback_context(max_subtasks=n_tasks)
+        self._fit.call_on_fit_task_begin(**self._told)
+
+    def begin(self) -> None:
+        """A task begins."""
+        if self._fit is not None:
+            self._current = self._fit.subcontext(self._task)
+            self._current.call_on_fit_task_begin(**self._told)
+
+    def end(self, weights: Callable[[], Any]) -> bool:
+        """A task is done; whether a callback asks to stop. ``weights`` makes the present
+        ones, if a callback wants to see them."""
+        return self._end(self._current, weights)
+
+    def finish(self, weights: Callable[[], Any]) -> None:
+        """The fit is done."""
+        self._end(self._fit, weights)
+
+    def _end(self, context, weights) -> bool:
+        if context is None:
+            return False
+        return context.call_on_fit_task_end(
+            **self._told, reconstruction_attributes=lambda: self._attributes(*weights())
+        )

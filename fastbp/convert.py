@@ -1,0 +1,98 @@
+"""Models to and from scikit-learn's own classes.
+
+What reads scikit-learn's ``MLPClassifier`` or ``MLPRegressor`` by its class (ONNX
+converters, code generators, explainers) so reads ours.
+"""
+
+import copy
+from typing import Any
+
+from sklearn import neural_network
+from sklearn.base import is_classifier
+
+#: State of one package that means nothing to the other.
+_PRIVATE = ("_optimizer", "_random_state", "_resumed_seed", "_skl_callbacks")
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """scikit-learn's estimator with the parameters and fitted attributes of ours.
+
+    Parameters
+    ----------
+    estimator : fastbp.MLPClassifier or fastbp.MLPRegressor
+        Fitted or not. ``dtype`` and ``n_jobs`` have no counterpart and are left out.
+
+    Returns
+    -------
+    sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+        All arrays are copies. The optimizer's moments do not come along: a
+        ``partial_fit`` starts with new ones.
+
+    Raises
+    ------
+    ValueError
+        If a parameter was changed that the installed scikit-learn does not have.
+    """
+    name = "MLPClassifier" if is_classifier(estimator) else "MLPRegressor"
+    other = getattr(neural_network, name)
+    known = other().get_params()
+    parameters = estimator.get_params()
+    defaults = type(estimator)().get_params()
+    for parameter in sorted(set(parameters) - set(known) - {"dtype", "n_jobs"}):
+        if parameters[parameter] != defaults[parameter]:
+            raise ValueError(
+                f"{parameter}={parameters[parameter]!r} has no counterpart in the "
+                f"installed scikit-learn's {name}."
+            )
+    twin = other(**{k: v for k, v in parameters.items() if k in known})
+    fitted = _fitted(estimator, parameters)
+    if "coefs_" in fitted:  # scikit-learn's fits expect a copy of the best weights
+        for name in ("coefs", "intercepts"):
+            copies = [w.copy() for w in fitted[f"{name}_"]]
+            fitted.setdefault(f"_best_{name}", copies)
+    vars(twin).update(fitted)
+    return twin
+
+
+def from_sklearn(cls: type, estimator: Any) -> Any:
+    """Our estimator with the parameters and fitted attributes of scikit-learn's.
+
+    Parameters
+    ----------
+    cls : type
+        ``fastbp.MLPClassifier`` or ``fastbp.MLPRegressor``.
+    estimator : sklearn.neural_network.MLPClassifier or \
+sklearn.neural_network.MLPRegressor
+        Fitted or not.
+
+    Returns
+    -------
+    cls
+        All arrays are copies; see ``to_sklearn`` for the optimizer.
+
+    Raises
+    ------
+    TypeError
+        If ``estimator`` is not of the scikit-learn class that ``cls`` replaces.
+    """
+    wanted = getattr(
+        neural_network, "MLPClassifier" if is_classifier(cls()) else "MLPRegressor"
+    )
+    if not isinstance(estimator, wanted):
+        raise TypeError(
+            f"{cls.__name__}.from_sklearn takes an estimator of "
+            f"sklearn.neural_network.{wanted.__name__}, got {type(estimator).__name__}."
+        )
+    parameters = estimator.get_params()
+    twin = cls(**parameters)
+    vars(twin).update(_fitted(estimator, parameters))
+    return twin
+
+
+def _fitted(estimator: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Copies of all attributes that are not parameters."""
+    return {
+        name: copy.deepcopy(value)
+        for name, value in vars(estimator).items()
+        if name not in parameters and name not in _PRIVATE and name != "loss"
+    }
