@@ -27,7 +27,8 @@ def _binarizer_of(y) -> LabelBinarizer:
     try:
         return LabelBinarizer().fit(y)
     except ValueError:
-        check_classification_targets(y)
+        if type_of_target(y) == "continuous":
+            check_classification_targets(y)
         raise
 
 

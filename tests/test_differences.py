@@ -10,6 +10,7 @@ from scipy.optimize import approx_fprime
 from sklearn import neural_network as reference
 from sklearn.datasets import make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import has_fit_parameter
 
 from fastbp import MLPClassifier, MLPRegressor, lbfgs, network, training
 
@@ -146,8 +147,9 @@ def test_a_batch_without_weight_is_left_out():
     weight = np.ones(150)
     weight[50:100] = 0
     options = {"shuffle": False, "batch_size": 50}
-    with pytest.raises(ZeroDivisionError):
-        reference.MLPClassifier(**SMALL | options).fit(X, Y, sample_weight=weight)
+    if has_fit_parameter(reference.MLPClassifier(), "sample_weight"):  # since 1.7
+        with pytest.raises(ZeroDivisionError):
+            reference.MLPClassifier(**SMALL | options).fit(X, Y, sample_weight=weight)
     ours = MLPClassifier(**SMALL | options).fit(X, Y, sample_weight=weight)
     kept = weight > 0
     without = MLPClassifier(**SMALL | options).fit(X[kept], Y[kept])
@@ -262,8 +264,10 @@ def test_an_infinite_loss_alone_is_no_error():
     model = MLPRegressor("poisson", (), alpha=0.0, max_iter=1, random_state=0)
     model.fit(np.full((20, 1), 0.1), y)
     model.intercepts_[0][:] = -1000.0
-    theirs = model.to_sklearn()
-    for estimator in (model, theirs):
+    estimators = [model]
+    if "loss" in reference.MLPRegressor().get_params():  # since 1.7
+        estimators.append(model.to_sklearn())
+    for estimator in estimators:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             estimator.partial_fit(np.full((20, 1), 0.1), y)

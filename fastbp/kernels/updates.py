@@ -72,7 +72,7 @@ def update(theta, m, v, first, count, gradient, at, alpha, step):
             g = fma(decay, w, vload(gradient, at + i)) * scale
             mean = fma(beta_1, vload(m, first + i), new_1 * g)
             square = fma(beta_2, vload(v, first + i), new_2 * g * g)
-            mean = select(square < least, zero, flush(mean))
+            mean = flush(mean)
             square = select(square < least, zero, square)
             vstore(m, first + i, mean)
             vstore(v, first + i, square)

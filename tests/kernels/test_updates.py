@@ -136,6 +136,21 @@ def test_sgd_follows_the_reference(dtype, nesterov, momentum):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_adam_without_memory_of_squares_moves_on_through_a_gradient_of_zero(dtype):
+    # v is 0 again while m is not: a unit that no row of the batch has switched on
+    n, beta_1, epsilon = simd.lanes(dtype), 0.5, 1e-3
+    theta, m, v = (np.zeros(n, dtype) for _ in range(3))
+    step = make_step(dtype, ADAM, beta_1=beta_1, beta_2=0.0, epsilon=epsilon)
+    for gradient in (1.0, 0.0, 1e-20, 0.0):
+        mean = beta_1 * m.astype(float) + (1 - beta_1) * gradient
+        truth = theta - RATE * mean / (np.abs(gradient) + epsilon)
+        call_update(theta, m, v, 0, n, np.full(n, gradient, dtype), 0, dtype(0), step)
+        # a handful of roundings of numbers no larger than the move
+        np.testing.assert_allclose(theta, truth, rtol=10 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(m, mean, rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", [ADAM, SGD], ids=["adam", "sgd"])
 def test_state_of_a_dead_unit_decays_to_zero_and_not_to_denormals(dtype, kind):
     lanes, tiny = simd.lanes(dtype), np.finfo(dtype).tiny
