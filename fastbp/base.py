@@ -6,12 +6,13 @@ happens between them is in ``training`` and ``lbfgs``, and below them in the ker
 
 import copy
 import weakref
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -36,6 +37,8 @@ _FLOATS = {
 _SPARSE = ("csr", "csc")
 _PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
+#: Weights within 2^-20 to 2^20 are left as they are.
+_MODEST_EXPONENT = 20
 #: Packing the weights for the register tiles does not pay for so many rows and less.
 _FEW_ROWS = 4
 #: The row reader of each estimator; not in its state, as it holds addresses.
@@ -56,14 +59,28 @@ class Labels(NamedTuple):
     attributes: dict[str, Any]  # fitted attributes that tell how to read outputs
 
 
-def _checked_sample_weight(sample_weight, X) -> np.ndarray | None:
-    """One finite weight a row in the dtype of X, not all of them zero."""
+def _checked_sample_weight(sample_weight, X) -> tuple[np.ndarray | None, float]:
+    """One finite weight a row in the dtype of X, not all of them zero, and their scale.
+
+    Very small or large weights are multiplied by a power of two, which leaves them far
+    from underflow; alpha times the same number makes the same model, bit for bit.
+    """
     if sample_weight is None:
-        return None
-    sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
-    if not sample_weight.any():
+        return None, 1.0
+    sample_weight = _check_sample_weight(sample_weight, X)
+    largest = np.abs(sample_weight).max(initial=0.0)
+    if largest == 0:
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    return sample_weight
+    exponent = int(np.frexp(largest)[1])
+    scale = 1.0 if abs(exponent) <= _MODEST_EXPONENT else 2.0 ** min(-exponent, 1000)
+    return (sample_weight.astype(np.float64) * scale).astype(X.dtype), scale
+
+
+def _in_dtype(weights: network.Weights, dtype) -> network.Weights:
+    """The weights, copied only if their dtype is another."""
+    return network.Weights(
+        *([w.astype(dtype, copy=False) for w in arrays] for arrays in weights)
+    )
 
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator):
@@ -180,11 +197,18 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
         Attributes change only when all has gone well.
         """
+        with self._names_kept_on_failure():
+            report = self._fit_checked(X, y, sample_weight, incremental, classes)
+        report()
+        return self
+
+    def _fit_checked(self, X, y, sample_weight, incremental, classes):
+        """``_fit`` without its last words, the warnings, which this returns."""
         hidden = self._hidden_layer_sizes()
         goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
         told = X, y, sample_weight
         X, y = self._check_X_y(X, y, reset=not goes_on)
-        sample_weight = _checked_sample_weight(sample_weight, X)
+        sample_weight, scale = _checked_sample_weight(sample_weight, X)
         labels = self._encode(y, incremental, classes)
         units = (X.shape[1], *hidden, labels.n_outputs)
         random_state = self._generator(goes_on and incremental)
@@ -201,7 +225,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             weights.coefs[0].dtype,
             sparse=issparse(X),
         )
-        rows = training.Rows(X, labels.targets, sample_weight, np.arange(X.shape[0]))
+        order = np.arange(X.shape[0])
+        rows = training.Rows(X, labels.targets, sample_weight, order, scale)
 
         def attributes(coefs, intercepts):
             return {
@@ -213,14 +238,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 "out_activation_": labels.out_activation,
             }
 
-        events = Events(self, *told, "epoch", self.max_iter, attributes)
+        n_epochs = 1 if incremental else self.max_iter
+        events = Events(self, *told, "epoch", n_epochs, attributes)
         if self.solver == "lbfgs":
-            weights, found = self._minimize(plan, weights, rows, goes_on, events)
+            weights, found, report = self._minimize(plan, weights, rows, goes_on, events)
         else:
-            weights, found = self._train(
+            weights, found, report = self._train(
                 plan, weights, rows, labels, random_state, goes_on, incremental, events
             )
         self._check_finite(weights, found["n_iter_"])
+        if not goes_on or self.solver == "lbfgs":  # of another model
+            for name in ("_best_coefs", "_best_intercepts"):
+                vars(self).pop(name, None)
+        if not goes_on:
+            vars(self).pop("_optimizer", None)
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         vars(self).update(
             **attributes(*weights),
@@ -229,7 +260,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             _resumed_seed=seed if incremental else None,
         )
         events.finish(lambda: weights)
-        return self
+        return report
+
+    @contextmanager
+    def _names_kept_on_failure(self):
+        """Whoever fails to fit other data still knows the columns of the old."""
+        names = ("n_features_in_", "feature_names_in_")
+        before = {name: vars(self)[name] for name in names if name in vars(self)}
+        try:
+            yield
+        except BaseException:
+            for name in names:
+                vars(self).pop(name, None)
+            vars(self).update(before)
+            raise
 
     def _generator(self, resumes: bool) -> np.random.RandomState:
         """The generator of a call; ``partial_fit`` goes on with that of the call before.
@@ -253,22 +297,26 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"Training goes on with coefs_ and intercepts_ of a network of {found} "
                 "units (inputs, hidden layers, outputs), but hidden_layer_sizes and the "
-                f"data ask for {units}. Set warm_start=False to begin anew."
+                f"data ask for {units}. Call fit with warm_start=False to begin anew."
             )
         if self.dtype != "auto":
-            weights = network.Weights(
-                *([w.astype(dtype, copy=False) for w in arrays] for arrays in weights)
-            )
+            weights = _in_dtype(weights, dtype)
         return weights
 
     def _minimize(self, plan, weights, rows, goes_on, events):
-        """The weights that L-BFGS finds, and the other fitted attributes."""
+        """The weights that L-BFGS finds, other fitted attributes, and a last word."""
         weights, result = lbfgs.minimize(plan, weights, self, rows, events)
-        return weights, {
-            "n_iter_": _check_optimize_result("lbfgs", result, self.max_iter),
+
+        def report():
+            if result.status != lbfgs.STOPPED:
+                _check_optimize_result("lbfgs", result, self.max_iter)
+
+        found = {
+            "n_iter_": min(result.nit, self.max_iter),
             "loss_": float(result.fun),
-            "t_": self.t_ if goes_on else 0,
+            "t_": getattr(self, "t_", 0) if goes_on else 0,
         }
+        return weights, found, report
 
     def _train(
         self,
@@ -281,7 +329,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         incremental,
         events,
     ):
-        """The weights after the epochs of 'adam' or 'sgd', and the fitted attributes."""
+        """As ``_minimize``, after the epochs of 'adam' or 'sgd'."""
         optimizer = training.Optimizer(self)
         if incremental and goes_on:
             kept = getattr(self, "_optimizer", optimizer)
@@ -313,26 +361,31 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         if validation is not None:
             found["best_loss_"] = None
             if history.best is not None:
-                weights = history.best
+                weights = _in_dtype(history.best, plan.dtype)
                 found["_best_coefs"] = list(weights.coefs)
                 found["_best_intercepts"] = list(weights.intercepts)
-        if validation is not None and np.isnan(found["loss_"]):
-            warn(
-                f"The training diverged in epoch {history.n_iter}; the weights of the "
-                "best validation score are kept.",
-                ConvergenceWarning,
-            )
-        elif not history.stopped and not incremental:
-            warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) "
-                "reached and the optimization hasn't converged yet.",
-                ConvergenceWarning,
-            )
-        return weights, found
+
+        def report():
+            if history.interrupted:
+                warn("Training interrupted by user.")
+            if validation is not None and np.isnan(found["loss_"]):
+                warn(
+                    f"The training diverged in epoch {history.n_iter}; the weights of "
+                    "the best validation score are kept.",
+                    ConvergenceWarning,
+                )
+            elif not history.stopped and not incremental:
+                warn(
+                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) "
+                    "reached and the optimization hasn't converged yet.",
+                    ConvergenceWarning,
+                )
+
+        return weights, found, report
 
     def _history(self) -> training.History:
         """What earlier calls recorded; whatever they did not begins anew."""
-        history = training.History(samples_seen=self.t_)
+        history = training.History(samples_seen=getattr(self, "t_", 0))
         history.loss_curve = list(getattr(self, "loss_curve_", []))
         history.no_improvement_count = getattr(self, "_no_improvement_count", 0)
         if getattr(self, "best_loss_", None) is not None:
@@ -345,13 +398,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def _hold_out(self, rows, labels, random_state):
         """The rows to train on, and those that early stopping scores."""
-        held = train_test_split(
-            rows.order,
-            random_state=random_state,
-            test_size=self.validation_fraction,
-            stratify=self._strata(labels),
-        )
-        order, held_out = held
+        with config_context(skip_parameter_validation=True):  # fit has done it
+            order, held_out = train_test_split(
+                rows.order,
+                random_state=random_state,
+                test_size=self.validation_fraction,
+                stratify=self._strata(labels),
+            )
         if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' "
@@ -362,7 +415,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             sample_weight = sample_weight[held_out]
 
         def score(outputs):
-            return self._score_outputs(outputs, targets, sample_weight)
+            return self._score_outputs(outputs, targets, labels, sample_weight)
 
         validation = training.Validation(rows.X[held_out], score)
         return rows._replace(order=order), validation
@@ -382,7 +435,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             self._validate_params()
 
     def _check_partial_fit(self) -> None:
-        self._check_parameters()
+        if not hasattr(self, "coefs_"):  # as scikit-learn: in the first call
+            self._check_parameters()
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
@@ -498,7 +552,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             and X.flags.c_contiguous
             and X.flags.aligned
             and len(X) > 0
-            and X.shape[1] == self.n_features_in_
+            and X.shape[1] == getattr(self, "n_features_in_", None)
             and not hasattr(self, "feature_names_in_")
         )
 

@@ -84,7 +84,8 @@ sklearn.neural_network.MLPRegressor
             f"sklearn.neural_network.{wanted.__name__}, got {type(estimator).__name__}."
         )
     parameters = estimator.get_params()
-    twin = cls(**parameters)
+    known = cls().get_params()
+    twin = cls(**{k: v for k, v in parameters.items() if k in known})
     vars(twin).update(_fitted(estimator, parameters))
     return twin
 

@@ -226,6 +226,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._fit(X, y, sample_weight)
 
     @available_if(BaseMLP._has_partial_fit)
+    @with_callbacks
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Go on training with one epoch of mini-batches over the given data.
 
@@ -262,10 +263,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             known = classes
             multilabel = type_of_target(y).startswith("multilabel")
             binarizer = LabelBinarizer().fit(y if multilabel else classes)
-            self._check_known(y, known, incremental)
+            self._check_known(y, known, binarizer, incremental)
         elif hasattr(self, "classes_") and (incremental or self.warm_start):
             known, binarizer = self.classes_, self._label_binarizer
-            self._check_known(y, known, incremental)
+            self._check_known(y, known, binarizer, incremental)
         else:
             binarizer = _binarizer_of(y)
             known = binarizer.classes_
@@ -278,10 +279,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         targets = binarizer.transform(y)
         if issparse(targets):
             targets = targets.toarray()
-        return Labels(targets, "logistic", targets.shape[1], attributes)
+        return Labels(targets != 0, "logistic", targets.shape[1], attributes)
 
-    def _check_known(self, y, known, incremental) -> None:
+    def _check_known(self, y, known, binarizer, incremental) -> None:
         """Training may go on only with labels that it began with."""
+        multilabel = binarizer.y_type_.startswith("multilabel")
+        if (issparse(y) or y.ndim == 2) and not multilabel:
+            raise ValueError("The object was not fitted with multilabel input.")
         present = unique_labels(y)
         if not incremental:
             if set(present) != set(known):
@@ -320,17 +324,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return None
         return labels.targets.reshape(-1, 1).astype(bool)
 
-    def _score_outputs(self, outputs, targets, sample_weight) -> float:
+    def _score_outputs(self, outputs, targets, labels, sample_weight) -> float:
         """Accuracy; of whole rows for multilabel targets."""
-        if self._is_softmax(outputs, targets):
+        if labels.out_activation == "softmax":
             hits = outputs.argmax(axis=1) == targets
         else:
             hits = ((outputs > 0.5) == targets.reshape(outputs.shape)).all(axis=1)
+        if len(labels.attributes["classes_"]) == 1:
+            hits[:] = True  # there is nothing else to predict
         return float(np.average(hits, weights=sample_weight))
-
-    @staticmethod
-    def _is_softmax(outputs, targets) -> bool:
-        return outputs.shape[1] > 1 and targets.ndim == 1
 
     def predict(self, X):
         """Predict class labels.
@@ -521,6 +523,7 @@ feature_names_in_
         return self._fit(X, y, sample_weight)
 
     @available_if(BaseMLP._has_partial_fit)
+    @with_callbacks
     def partial_fit(self, X, y, sample_weight=None):
         """Go on training with one epoch of mini-batches over the given data.
 
@@ -549,6 +552,8 @@ feature_names_in_
         return super()._check_X_y(X, y, y_numeric=True, **options)
 
     def _encode(self, y, incremental, classes):
+        if y.dtype.kind not in "buif":
+            raise TypeError(f"y must hold numbers, got an array of {y.dtype}.")
         targets = y.reshape(len(y), -1)
         if self.loss == "poisson":
             if (targets < 0).any():
@@ -562,7 +567,7 @@ feature_names_in_
     def _strata(self, labels):
         """Early stopping does not stratify numbers."""
 
-    def _score_outputs(self, outputs, targets, sample_weight) -> float:
+    def _score_outputs(self, outputs, targets, labels, sample_weight) -> float:
         """R^2, or NaN if an output is not finite."""
         if not np.isfinite(outputs).all():
             return float("nan")

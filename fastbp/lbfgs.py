@@ -14,6 +14,9 @@ from fastbp.callbacks import Events
 from fastbp.tables import GRADIENT, OPTIMIZER, SQUARED_ERROR
 from fastbp.training import Options, Rows
 
+#: SciPy's status of a run that a callback has stopped.
+STOPPED = 99
+
 
 class Objective:
     """Loss and gradient of all rows at once.
@@ -38,7 +41,7 @@ class Objective:
         options: Options,
         rows: Rows,
     ):
-        self._plan, self._alpha = plan, float(options.alpha)
+        self._plan, self._alpha = plan, float(options.alpha) * rows.weight_scale
         n = len(rows.order)
         self._total = float(n)
         if rows.sample_weight is not None:

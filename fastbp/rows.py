@@ -58,11 +58,11 @@ class RowReader:
     def predict(self, X, activation: str, out_activation: str) -> tuple[np.ndarray, bool]:
         """Outputs for the rows of ``X``, and whether all of ``X`` is finite.
 
-        ``X`` must be C-contiguous and of the weights' dtype.
+        ``X`` must be of the weights' dtype.
         """
         out = np.empty((len(X), int(self._units[-1])), self.dtype)
         args = (
-            network.read_only(X),
+            network.read_only(network.in_place(X, self.dtype)),
             out.reshape(-1),
             self._units,
             self._addresses,

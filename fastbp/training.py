@@ -45,6 +45,7 @@ class Rows(NamedTuple):
     targets: np.ndarray  # (n, n_outputs), or (n,) class numbers for softmax
     sample_weight: np.ndarray | None  # (n,)
     order: np.ndarray  # numbers of the rows to train on
+    weight_scale: float = 1.0  # what the weights were multiplied by
 
 
 class Validation(NamedTuple):
@@ -58,11 +59,12 @@ class Validation(NamedTuple):
 class History:
     """What scikit-learn's fitted attributes record of the training.
 
-    All but the first two continue over warm fits and calls of ``partial_fit``.
+    All but the first three continue over warm fits and calls of ``partial_fit``.
     """
 
     n_iter: int = 0  # epochs of this call
     stopped: bool = False  # by a stopping rule, not by the number of epochs
+    interrupted: bool = False  # by Ctrl-C
     samples_seen: int = 0
     loss_curve: list[float] = field(default_factory=list)
     best_loss: float = np.inf
@@ -203,7 +205,7 @@ class Trainer:
         self._data = network.training_data(
             plan, rows.X, rows.targets, rows.sample_weight, self._order
         )
-        self._record = optimizer.record(options.alpha)
+        self._record = optimizer.record(options.alpha * rows.weight_scale)
         self._team = threads.Team("train_steps", plan.dtype, self._work.team)
         # a step is three products: forward, backward, and one for the weights
         flops = 6 * plan.multiplications * self._batch_size
@@ -234,8 +236,7 @@ class Trainer:
                 if self.history.stopped:
                     break
         except KeyboardInterrupt:
-            self.history.stopped = True
-            warn("Training interrupted by user.")
+            self.history.stopped = self.history.interrupted = True
         finally:
             self._team.dismiss()
         kept = self._parameters[1 : 1 + self.optimizer.n_moments]

@@ -1,5 +1,7 @@
 """scikit-learn's callbacks hear of every epoch."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -60,12 +62,25 @@ def test_every_epoch_is_told_with_a_model_that_predicts(model, solver):
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_a_callback_stops_the_fit(solver, recwarn):
+def test_a_callback_stops_the_fit(solver):
     recorder = Recorder(stop_after=2)
     model = MLPClassifier((5,), solver=solver, max_iter=50, random_state=0)
-    model.set_callbacks(recorder).fit(X, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_callbacks(recorder).fit(X, Y)
     assert model.n_iter_ == 2
     assert recorder.events[-2:] == [("end", "fit"), "teardown"]
+
+
+def test_partial_fit_is_one_epoch_and_tears_down():
+    recorder = Recorder()
+    model = MLPClassifier((5,), random_state=0).set_callbacks(recorder)
+    for _ in range(2):
+        model.partial_fit(X, Y, classes=[0, 1])
+    one = ["setup", ("begin", "fit", 90, 90), ("begin", "epoch", 90, 90)]
+    one += [("end", "epoch"), ("end", "fit"), "teardown"]
+    assert recorder.events == one * 2
+    assert "_callback_fit_ctx" not in vars(model)
 
 
 def test_a_failing_fit_tears_the_callbacks_down():

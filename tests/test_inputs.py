@@ -424,8 +424,9 @@ def test_words_as_regression_targets_are_an_error():
     objects = words.astype(object)
     assert_same_error(MLPRegressor, lambda m: m(**QUICK).fit(X, objects))
     # scikit-learn fails later here, on a subtraction, and names a ufunc
-    with pytest.raises(ValueError, match="could not convert string to float"):
-        MLPRegressor(**QUICK).fit(X, words)
+    for model in (MLPRegressor, reference.MLPRegressor):
+        with pytest.raises(TypeError):
+            model(**QUICK).fit(X, words)
 
 
 @pytest.mark.parametrize("model", ESTIMATORS)
