@@ -200,7 +200,7 @@ class Trainer:
         moments = [network.pack(plan, *moment) for moment in optimizer.moments]
         while len(moments) < 2:
             moments.append(network.aligned_zeros(plan.n_parameters, plan.dtype))
-        self._parameters = (network.pack(plan, *weights), *moments)
+        self._parameters: tuple = (network.pack(plan, *weights), *moments)
         self._updates_taken = np.array([optimizer.updates])
         self._data = network.training_data(
             plan, rows.X, rows.targets, rows.sample_weight, self._order
@@ -239,8 +239,11 @@ class Trainer:
             self.history.stopped = self.history.interrupted = True
         finally:
             self._team.dismiss()
-        kept = self._parameters[1 : 1 + self.optimizer.n_moments]
-        self.optimizer.moments = [self._unpacked(moment) for moment in kept]
+        theta, *packed = self._parameters
+        self._parameters = (theta,)
+        self.optimizer.moments = [  # one at a time, in place of the packed one
+            self._unpacked(packed.pop(0)) for _ in range(self.optimizer.n_moments)
+        ]
         self.optimizer.updates = int(self._updates_taken[0])
 
     def _epoch(self) -> float:
