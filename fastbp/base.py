@@ -286,7 +286,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             and getattr(self, "_resumed_seed", None) == self.random_state
         )
         if resumes and same_seed:
-            return copy.deepcopy(self._random_state)
+            resumed = np.random.RandomState(0)
+            resumed.set_state(self._random_state.get_state())
+            return resumed
         return check_random_state(self.random_state)
 
     def _present_weights(self, units, dtype) -> network.Weights:

@@ -38,8 +38,8 @@ _DELTA_BYTES = 512 * 1024
 #: Panels of inputs and of outputs of a task of region 2 where the deltas do not stay: the
 #: second-level cache holds their gradient while the batch passes by.
 _WIDE_TASK = 4, 8
-#: Seconds of a prediction that are worth calling for help.
-_WORTH_HELP = 2e-4
+#: Seconds of a call that are worth calling for help.
+WORTH_HELP = 2e-4
 
 
 class Layout(NamedTuple):
@@ -431,7 +431,7 @@ def predict_packed(
     if plan.sparse:
         flops -= 2 * (n * units[0] - data.X.size) * units[1]
     workers = 1
-    if launch.serial_seconds(flops, plan.dtype) > _WORTH_HELP:
+    if launch.serial_seconds(flops, plan.dtype) > WORTH_HELP:
         workers = launch.thread_limit(n_jobs)
     block = min(_block_rows(plan), -(-n // workers))
     finite = np.ones(1, np.bool_)

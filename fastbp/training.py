@@ -207,9 +207,6 @@ class Trainer:
         )
         self._record = optimizer.record(options.alpha * rows.weight_scale)
         self._team = threads.Team("train_steps", plan.dtype, self._work.team)
-        # a step is three products: forward, backward, and one for the weights
-        flops = 6 * plan.multiplications * self._batch_size
-        self._pace = threads.Pace(self._workers, launch.serial_seconds(flops, plan.dtype))
 
     def weights(self) -> network.Weights:
         """The present parameters, as new arrays."""
@@ -223,6 +220,7 @@ class Trainer:
 
         ``history`` and ``optimizer`` then tell how it went.
         """
+        self._pace = self._begin_pace(max_epochs)
         try:
             for _ in range(max_epochs):
                 events.begin()
@@ -245,6 +243,14 @@ class Trainer:
             self._unpacked(packed.pop(0)) for _ in range(self.optimizer.n_moments)
         ]
         self.optimizer.updates = int(self._updates_taken[0])
+
+    def _begin_pace(self, max_epochs: int) -> threads.Pace:
+        # a step is three products: forward, backward, and one for the weights
+        flops = 6 * self.plan.multiplications * self._batch_size
+        step = launch.serial_seconds(flops, self.plan.dtype)
+        steps = max_epochs * -(-self._n // self._batch_size)
+        alone = step * steps < network.WORTH_HELP
+        return threads.Pace(1 if alone else self._workers, step)
 
     def _epoch(self) -> float:
         """Take every batch once, in slices; the mean loss over the rows."""
