@@ -194,12 +194,17 @@ def _stamp() -> str:
 
 @functools.cache
 def _program(name: str, dtype: str, parallel: bool) -> Any:
-    """One program's dispatcher, under a name that no other machine code shares."""
+    """One program's dispatcher, under a name that no other machine code shares.
+
+    After a colon the name may have a word for arguments of other types.
+    """
     import numba
 
+    name, _, variant = name.partition(":")
     module = importlib.import_module(f"fastbp.kernels.{_MODULES[name]}")
     function = getattr(module, name)
-    suffix = f"_{'parallel' if parallel else 'serial'}_{dtype[1:]}_{_stamp()}"
+    how = "parallel" if parallel else "serial"
+    suffix = f"_{how}_{dtype[1:]}{variant}_{_stamp()}"
     twin = types.FunctionType(
         function.__code__, function.__globals__, function.__name__ + suffix
     )

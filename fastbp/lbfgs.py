@@ -68,7 +68,9 @@ class Objective:
             self._losses,
             np.zeros(1, np.int64),
         )
-        self._team = threads.Team("train_steps", plan.dtype, self._work.team)
+        self._team = threads.Team(
+            plan.program("train_steps"), plan.dtype, self._work.team
+        )
         flops = 6 * plan.multiplications * n
         self._pace = threads.Pace(n_threads, launch.serial_seconds(flops, plan.dtype))
 

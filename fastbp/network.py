@@ -55,6 +55,10 @@ class Layout(NamedTuple):
     grain: int  # blocks of rows come in multiples of it
     sparse: bool  # inputs are sparse: they have no panels
 
+    def program(self, name: str) -> str:
+        """The program's name for ``launch``, which tells dense from sparse inputs."""
+        return f"{name}:sparse" if self.sparse else name
+
 
 def padded(n: int, grain: int) -> int:
     """The least multiple of ``grain`` that is not below ``n``."""
@@ -395,18 +399,18 @@ def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
     """
     if issparse(X) != plan.sparse:
         raise ValueError("The layout and X must be both for sparse inputs, or neither.")
+    where: tuple = (None, None)
     if plan.sparse:
         numbers, indices, indptr = _stored(X, plan.dtype)
+        where = read_only(indices), read_only(indptr)
     else:
         numbers = in_place(X, plan.dtype)
-        indices, indptr = np.zeros(0, np.int32), np.zeros(0, np.int64)
     return Data(
         read_only(numbers),
         read_only(in_place(targets, plan.dtype)),
         read_only(order[:]),
         read_only(in_place(() if weights is None else weights, plan.dtype)),
-        read_only(indices),
-        read_only(indptr),
+        *where,
     )
 
 
@@ -436,7 +440,7 @@ def predict_packed(
     block = min(_block_rows(plan), -(-n // workers))
     finite = np.ones(1, np.bool_)
     work = prediction_workspace(plan, n, block, workers)
-    threads.Team("predict_rows", plan.dtype, work.team).call(
+    threads.Team(plan.program("predict_rows"), plan.dtype, work.team).call(
         (
             plan.net,
             theta,

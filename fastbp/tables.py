@@ -77,8 +77,8 @@ class Data(NamedTuple):
     targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
     order: np.ndarray  # [n] the epoch's order of the rows
     weights: np.ndarray  # [n] of the rows, or empty: all count the same
-    indices: np.ndarray  # [stored numbers] their columns; empty for dense X
-    indptr: np.ndarray  # [n + 1] where the rows start; empty for dense X
+    indices: np.ndarray | None  # [stored numbers] their columns; None for dense X
+    indptr: np.ndarray | None  # [n + 1] where the rows start; None for dense X
 
 
 #: A task of region 2: the weights of a layer from some panels of inputs into some panels

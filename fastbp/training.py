@@ -206,7 +206,9 @@ class Trainer:
             plan, rows.X, rows.targets, rows.sample_weight, self._order
         )
         self._record = optimizer.record(options.alpha * rows.weight_scale)
-        self._team = threads.Team("train_steps", plan.dtype, self._work.team)
+        self._team = threads.Team(
+            plan.program("train_steps"), plan.dtype, self._work.team
+        )
 
     def weights(self) -> network.Weights:
         """The present parameters, as new arrays."""

@@ -19,10 +19,13 @@ Threads  region 1 owns rows, region 2 owns weights; nothing is summed across own
 """
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import (
     RESUME,
+    TILE_ROWS,
     TILE_VECTORS,
     ZERO,
     Left,
@@ -85,7 +88,7 @@ def pack_inputs(net, data, start, A, base, capacity, begin, end):
 
 
 @part
-def stored_are_finite(data, start, begin, end):
+def _stored_are_finite(data, start, begin, end):
     """Whether the stored numbers of the rows order[start + begin : start + end] are."""
     nought = data.X.dtype.type(0)
     rest = nought  # of 0 x, which is NaN if x is not finite
@@ -110,7 +113,7 @@ def _first_stored(data, row, column):
 
 
 @kernel
-def sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end):
+def _sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end):
     """A[1][begin:end] = f(X @ W + b) for the rows order[start + begin : start + end]
 
     of sparse inputs X. Without hidden layers, their pre-activations.
@@ -185,6 +188,37 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
                 real = min(width, outputs.units - start)
                 activate(net.activation, A, at, pitch, width, real, rows)
         k += depth
+
+
+def first_forward_block(net, data, start, theta, A, base, capacity, begin, end):
+    """A[1][begin:end] = f(X @ W + b) for the rows order[start + begin : start + end]
+
+    of dense or sparse inputs, which is known from the type of ``data``, so that programs
+    for dense inputs are compiled without a word of the others. Returns whether all the
+    inputs are finite.
+    """
+    raise NotImplementedError("only inside kernels")
+
+
+def _is_sparse(data):
+    """Whether a type of ``Data`` is that of sparse inputs."""
+    return not isinstance(data.types[data.fields.index("indptr")], types.NoneType)
+
+
+@overload(first_forward_block, jit_options={"error_model": "numpy"})
+def _overload_first_forward_block(net, data, start, theta, A, base, capacity, begin, end):
+    def sparse(net, data, start, theta, A, base, capacity, begin, end):
+        finite = _stored_are_finite(data, start, begin, end)
+        _sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end)
+        return finite
+
+    def dense(net, data, start, theta, A, base, capacity, begin, end):
+        finite = pack_inputs(net, data, start, A, base, capacity, begin, end)
+        whole = -(-end // TILE_ROWS) * TILE_ROWS
+        dense_forward_block(net, 0, theta, A, base, capacity, begin, whole)
+        return finite
+
+    return sparse if _is_sparse(data) else dense
 
 
 @kernel
@@ -303,6 +337,25 @@ def _sparse_gradient(net, task, data, work, start, batch, at):
             s += 1
 
 
+def gather_gradient(net, task, data, work, start, batch, at):
+    """Do ``_sparse_gradient`` for sparse inputs; whether there was anything to do."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(gather_gradient, jit_options={"error_model": "numpy"})
+def _overload_gather_gradient(net, task, data, work, start, batch, at):
+    def sparse(net, task, data, work, start, batch, at):
+        if task.layer > 0:
+            return False
+        _sparse_gradient(net, task, data, work, start, batch, at)
+        return True
+
+    def dense(net, task, data, work, start, batch, at):
+        return False
+
+    return sparse if _is_sparse(data) else dense
+
+
 @kernel
 def train_weights(net, task, parameters, data, work, start, batch, at, step):
     """W[layer][inputs, outputs] -= optimizer(A[layer].T @ D[layer + 1])
@@ -317,9 +370,7 @@ def train_weights(net, task, parameters, data, work, start, batch, at, step):
     pitch, capacity = panel_width(theta), work.capacity
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
     none, inner = theta.dtype.type(-np.inf), np.int64(1)
-    sparse = layer == 0 and data.indptr.size > 0
-    if sparse:
-        _sparse_gradient(net, task, data, work, start, batch, at)
+    sparse = gather_gradient(net, task, data, work, start, batch, at)
     squares = 0.0
     b = 0
     while b < batch:

@@ -17,9 +17,7 @@ import math
 from fastbp.kernels.dense import (
     dense_backward_block,
     dense_forward_block,
-    pack_inputs,
-    sparse_forward_block,
-    stored_are_finite,
+    first_forward_block,
     train_weights,
 )
 from fastbp.kernels.gemm import TILE_ROWS, panel_width, row_grain
@@ -109,12 +107,8 @@ def _train_rows(net, theta, data, work, task, worker):
     begin = task * block
     last = min(begin + block, batch)
     end = -(-last // TILE_ROWS) * TILE_ROWS
-    sparse = data.indptr.size > 0
-    if sparse:
-        sparse_forward_block(net, data, start, theta, A, 0, capacity, begin, last)
-    else:
-        pack_inputs(net, data, start, A, 0, capacity, begin, last)
-    for layer in range(int(sparse), net.depth):
+    first_forward_block(net, data, start, theta, A, 0, capacity, begin, last)
+    for layer in range(1, net.depth):
         dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
     at = worker * work.share
     _loss_block(net, data, work, start, batch, begin, end, at)
@@ -273,15 +267,9 @@ def _predict_block(net, theta, data, out, work, finite, task, worker):
     start = task * capacity
     batch = min(capacity, rows - start)
     end = -(-batch // TILE_ROWS) * TILE_ROWS
-    sparse = data.indptr.size > 0
-    if sparse:
-        all_finite = stored_are_finite(data, start, 0, batch)
-        sparse_forward_block(net, data, start, theta, A, base, capacity, 0, batch)
-    else:
-        all_finite = pack_inputs(net, data, start, A, base, capacity, 0, batch)
-    if not all_finite:
+    if not first_forward_block(net, data, start, theta, A, base, capacity, 0, batch):
         finite[0] = False
-    for layer in range(int(sparse), net.depth):
+    for layer in range(1, net.depth):
         dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
     for b in range(0, batch, lanes):
         _read_outputs(net, A, base, capacity, b, scratch, at)

@@ -117,7 +117,7 @@ def train(case, opt, batch_size=None, epochs=1, workers=1, coefs=None):
     work = network.training_workspace(plan, batch_size, workers, coefs)
     losses, taken = np.zeros((epochs, n_batches)), np.zeros(1, np.int64)
     data = network.training_data(plan, case.X, case.targets, case.weights, case.order)
-    team = threads.Team("train_steps", plan.dtype, work.team)
+    team = threads.Team(plan.program("train_steps"), plan.dtype, work.team)
     for epoch in range(epochs):
         args = (
             *(plan.net, parameters, work, data, opt),
@@ -882,7 +882,9 @@ def test_workers_do_not_change_a_bit_of_the_predictions(dtype):
             work = network.prediction_workspace(case.plan, len(out), block, workers)
             flag = np.ones(1, np.bool_)
             args = (case.plan.net, theta, inputs, out.reshape(-1), work, flag)
-            team = threads.Team("predict_rows", case.plan.dtype, work.team)
+            team = threads.Team(
+                case.plan.program("predict_rows"), case.plan.dtype, work.team
+            )
             team.call(args, workers)
             np.testing.assert_array_equal(out, expected)
             team.dismiss()
