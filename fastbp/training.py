@@ -200,7 +200,7 @@ class Trainer:
         moments = [network.pack(plan, *moment) for moment in optimizer.moments]
         while len(moments) < 2:
             moments.append(network.aligned_zeros(plan.n_parameters, plan.dtype))
-        self._parameters: tuple = (network.pack(plan, *weights), *moments)
+        self._parameters = (network.pack(plan, *weights), *moments)
         self._updates_taken = np.array([optimizer.updates])
         self._data = network.training_data(
             plan, rows.X, rows.targets, rows.sample_weight, self._order
