@@ -237,6 +237,28 @@ def test_partial_fit_with_early_stopping_changes_nothing(model):
     assert set(vars(estimator)) == before
 
 
+def test_a_warm_refit_with_another_loss_has_its_output():
+    model = MLPRegressor(**SMALL, warm_start=True).fit(X, T)
+    model.set_params(loss="poisson").fit(X, np.abs(T))
+    assert model.out_activation_ == "exp"
+    assert np.isfinite(model.loss_curve_).all()
+    assert (model.predict(X) > 0).all()
+
+
+def test_a_model_predicts_in_its_own_dtype():
+    for few_or_many in (X[:2], X):
+        for fitted, asked in ((np.float32, np.float64), (np.float64, np.float32)):
+            model = MLPRegressor(**SMALL).fit(X.astype(fitted), T)
+            predicted = model.predict(few_or_many.astype(asked))
+            assert predicted.dtype == fitted
+            np.testing.assert_allclose(
+                predicted,
+                model.predict(few_or_many.astype(fitted)),
+                rtol=1e-4,  # rows rounded to float32
+                atol=1e-5,
+            )
+
+
 def test_errors_on_targets_do_not_print_them_all():
     with pytest.raises(ValueError, match="Unknown label type: continuous") as error:
         MLPClassifier(**SMALL).fit(X, T[:, 0])

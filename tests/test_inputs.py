@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import sklearn.neural_network as reference
 from scipy import sparse
 from sklearn import config_context
@@ -17,6 +18,7 @@ from fastbp import MLPClassifier, MLPRegressor
 
 ESTIMATORS = (MLPClassifier, MLPRegressor)
 QUICK = {"hidden_layer_sizes": (6,), "max_iter": 2, "random_state": 0}
+SKLEARN = tuple(int(n) for n in sklearn.__version__.split(".")[:2])
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -176,6 +178,8 @@ def test_form_of_the_targets_does_not_matter(model, form):
 @pytest.mark.parametrize("form", ["fortran", "strided", "read_only", "big_endian"])
 @pytest.mark.parametrize("model", ESTIMATORS)
 def test_form_of_two_dimensional_targets_does_not_matter(model, form):
+    if form == "big_endian" and model is MLPClassifier and SKLEARN < (1, 7):
+        pytest.skip("scikit-learn 1.6 takes such numbers for several classes a row")
     X, _ = small_data(model)
     y = X[:, 1:4].copy()
     plain = model(**QUICK).fit(X, y)
