@@ -1,7 +1,6 @@
 """Where fastbp differs from scikit-learn on purpose: README's table, line by line."""
 
 import copy
-import pickle
 import warnings
 
 import numpy as np
@@ -184,12 +183,11 @@ def test_a_warm_refit_may_change_solver_and_early_stopping(first):
         {"solver": "adam", "early_stopping": True},
     ):
         before = [w.copy() for w in model.coefs_]
-        model.set_params(**change).fit(X, Y)
-        # it went on: the weights are near those before, not near another draw
-        drawn = MLPClassifier(**SMALL).fit(X, Y)
-        near = np.abs(model.coefs_[0] - before[0]).mean()
-        if change["solver"] != "lbfgs":
-            assert near < np.abs(drawn.coefs_[0] - before[0]).mean() + 0.1
+        # so small a rate that no weight moves by more than rounding
+        model.set_params(**change, learning_rate_init=1e-15).fit(X, Y)
+        if model.solver != "lbfgs":
+            for a, b in zip(model.coefs_, before, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
         if change.get("early_stopping"):
             assert max(model.validation_scores_) == model.best_validation_score_
 
@@ -287,13 +285,3 @@ def test_an_infinite_loss_alone_is_no_error():
             estimator.partial_fit(np.full((20, 1), 0.1), y)
     assert model.loss_ == np.inf
     assert np.isfinite(model.coefs_[0]).all()
-
-
-@pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_a_pickle_is_little_more_than_parameters_and_moments(solver):
-    model = MLPClassifier((100,), solver=solver, max_iter=20, early_stopping=True)
-    model.set_params(random_state=0).fit(X, Y)
-    parameters = sum(w.nbytes for w in model.coefs_ + model.intercepts_)
-    moments = {"adam": 2, "sgd": 1}[solver]
-    # 1500 parameters are few: names and numbers of some 60 attributes come on top
-    assert len(pickle.dumps(model)) <= 1.2 * (1 + moments) * parameters + 4000
