@@ -3,19 +3,28 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["MLPClassifier", "MLPRegressor", "kernels"]
+__all__ = ["MLPClassifier", "MLPRegressor", "clear_cache", "kernels", "warmup"]
 
 if TYPE_CHECKING:
     from fastbp import kernels
+    from fastbp.cache import clear_cache
     from fastbp.estimators import MLPClassifier, MLPRegressor
+    from fastbp.maintenance import warmup
+
+_MODULES = {
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "clear_cache": "cache",
+    "warmup": "maintenance",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Lazily: ``fastbp.kernels`` imports Numba, the estimators only when they fit.
     from importlib import import_module
 
-    if name in ("MLPClassifier", "MLPRegressor"):
-        return getattr(import_module("fastbp.estimators"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"fastbp.{_MODULES[name]}"), name)
     if name == "kernels":
         return import_module("fastbp.kernels")
     raise AttributeError(f"module 'fastbp' has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""``python -m fastbp``: fastbp and scikit-learn side by side on real data."""
+"""``python -m fastbp``: fastbp and scikit-learn side by side on real data.
+
+``python -m fastbp --doctor`` tells about the installation instead.
+"""
 
 import argparse
 import time
@@ -15,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastbp
+from fastbp import maintenance
 
 DATA = {
     "digits": (sklearn.datasets.load_digits, "images of handwritten digits"),
@@ -56,6 +60,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--epochs", type=int, default=200, help="largest number")
     parser.add_argument("--seed", type=int, default=0, help="random_state of both")
+    parser.add_argument(
+        "--doctor",
+        action="store_true",
+        help="print versions, processor, threads and compile cache, and try a fit",
+    )
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1:
         parser.error(f"--epochs must be at least 1, got {arguments.epochs}")
@@ -82,8 +91,12 @@ def _seconds(action: Any, *args: Any) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the comparison and print it."""
+    """Run the comparison, or the doctor, and print it."""
     arguments = _arguments(argv)
+    if arguments.doctor:
+        for line in maintenance.report():
+            print(line, flush=True)
+        return
     warnings.simplefilter("ignore", ConvergenceWarning)
     load, about = DATA[arguments.data]
     X, y = load(return_X_y=True)

@@ -6,6 +6,7 @@ happens between them is in ``training`` and ``lbfgs``, and below them in the ker
 
 import copy
 import weakref
+from collections.abc import Callable
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
@@ -48,6 +49,15 @@ _ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 def one_of(*names: str) -> list:
     """The constraint of a parameter that is one of some names."""
     return [StrOptions(set(names))]
+
+
+class Outcome(NamedTuple):
+    """What training has found."""
+
+    weights: network.Weights
+    attributes: dict[str, Any]  # other fitted attributes
+    diverged: bool  # to a loss that is not finite, and no earlier weights are kept
+    report: Callable[[], None]  # warns, when all is done
 
 
 class Labels(NamedTuple):
@@ -241,12 +251,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         n_epochs = 1 if incremental else self.max_iter
         events = Events(self, *told, "epoch", n_epochs, attributes)
         if self.solver == "lbfgs":
-            weights, found, report = self._minimize(plan, weights, rows, goes_on, events)
+            outcome = self._minimize(plan, weights, rows, goes_on, events)
         else:
-            weights, found, report = self._train(
+            outcome = self._train(
                 plan, weights, rows, labels, random_state, goes_on, incremental, events
             )
-        self._check_finite(weights, found["n_iter_"])
+        self._check_finite(outcome)
+        weights = outcome.weights
         if not goes_on or self.solver == "lbfgs":  # of another model
             for name in ("_best_coefs", "_best_intercepts"):
                 vars(self).pop(name, None)
@@ -255,12 +266,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         vars(self).update(
             **attributes(*weights),
-            **found,
+            **outcome.attributes,
             _random_state=random_state,
             _resumed_seed=seed if incremental else None,
         )
         events.finish(lambda: weights)
-        return report
+        return outcome.report
 
     @contextmanager
     def _names_kept_on_failure(self):
@@ -305,12 +316,15 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             weights = _in_dtype(weights, dtype)
         return weights
 
-    def _minimize(self, plan, weights, rows, goes_on, events):
-        """The weights that L-BFGS finds, other fitted attributes, and a last word."""
+    def _minimize(self, plan, weights, rows, goes_on, events) -> Outcome:
+        """What L-BFGS finds."""
         weights, result = lbfgs.minimize(plan, weights, self, rows, events)
+        interrupted = result.status == lbfgs.INTERRUPTED
 
         def report():
-            if result.status != lbfgs.STOPPED:
+            if interrupted:
+                warn("Training interrupted by user.")
+            elif result.status != lbfgs.STOPPED:
                 _check_optimize_result("lbfgs", result, self.max_iter)
 
         found = {
@@ -318,7 +332,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             "loss_": float(result.fun),
             "t_": getattr(self, "t_", 0) if goes_on else 0,
         }
-        return weights, found, report
+        diverged = not interrupted and not np.isfinite(result.fun)
+        return Outcome(weights, found, diverged, report)
 
     def _train(
         self,
@@ -330,8 +345,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         goes_on,
         incremental,
         events,
-    ):
-        """As ``_minimize``, after the epochs of 'adam' or 'sgd'."""
+    ) -> Outcome:
+        """What the epochs of 'adam' or 'sgd' find."""
         optimizer = training.Optimizer(self)
         if incremental and goes_on:
             kept = getattr(self, "_optimizer", optimizer)
@@ -370,7 +385,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         def report():
             if history.interrupted:
                 warn("Training interrupted by user.")
-            if validation is not None and np.isnan(found["loss_"]):
+            if history.diverged:
                 warn(
                     f"The training diverged in epoch {history.n_iter}; the weights of "
                     "the best validation score are kept.",
@@ -383,7 +398,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                     ConvergenceWarning,
                 )
 
-        return weights, found, report
+        diverged = history.diverged and (validation is None or history.best is None)
+        return Outcome(weights, found, diverged, report)
 
     def _history(self) -> training.History:
         """What earlier calls recorded; whatever they did not begins anew."""
@@ -422,14 +438,16 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         validation = training.Validation(rows.X[held_out], score)
         return rows._replace(order=order), validation
 
-    def _check_finite(self, weights, n_iter) -> None:
-        if all(np.isfinite(w).all() for arrays in weights for w in arrays):
+    def _check_finite(self, outcome: Outcome) -> None:
+        finite = all(np.isfinite(w).all() for arrays in outcome.weights for w in arrays)
+        if finite and not outcome.diverged:
             return
+        what = "a non-finite loss" if finite else "non-finite parameter weights"
         raise ValueError(
-            "Solver produced non-finite parameter weights. The input data may contain "
-            "large values and need to be preprocessed. The training diverged in epoch "
-            f"{n_iter}: scale the data (for example with StandardScaler) or "
-            f"lower learning_rate_init={self.learning_rate_init}."
+            f"Solver produced {what}. The input data may contain large values and need "
+            "to be preprocessed. The training diverged in epoch "
+            f"{outcome.attributes['n_iter_']}: scale the data (for example with "
+            f"StandardScaler) or lower learning_rate_init={self.learning_rate_init}."
         )
 
     def _check_parameters(self) -> None:

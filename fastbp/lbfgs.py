@@ -14,8 +14,8 @@ from fastbp.callbacks import Events
 from fastbp.tables import GRADIENT, OPTIMIZER, SQUARED_ERROR
 from fastbp.training import Options, Rows
 
-#: SciPy's status of a run that a callback has stopped.
-STOPPED = 99
+#: Status of a run that a callback or Ctrl-C has stopped; SciPy has 99 for callbacks.
+STOPPED, INTERRUPTED = 99, 100
 
 
 class Objective:
@@ -89,7 +89,8 @@ class Objective:
         self._theta[:] = x
         network.transpose_weights(self._plan, self._theta, self._work.transposed)
         n_threads, _ = self._pace.next()
-        self._pace.record(self._team.call(self._args, n_threads))
+        expected = self._pace.expects(1)
+        self._pace.record(self._team.call(self._args, n_threads, expected))
         return self._consistent(self._losses[0]), self._gradient.astype(np.float64)
 
     def _consistent(self, loss: float) -> float:
@@ -117,19 +118,23 @@ def minimize(
     """The parameters that L-BFGS-B finds, and SciPy's report.
 
     ``tol`` bounds the gradient, ``max_iter`` the iterations and ``max_fun`` the
-    evaluations, as in scikit-learn.
+    evaluations, as in scikit-learn. After Ctrl-C they are those of the last iteration.
     """
     objective = Objective(plan, weights, options, rows)
+    start = objective.start()
+    last = optimize.OptimizeResult(x=start, fun=np.inf, nit=0, status=INTERRUPTED)
 
-    def end_iteration(x: np.ndarray) -> None:
+    def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         events.begin()
-        if events.end(lambda: objective.weights_at(x)):
+        last.x, last.fun = intermediate_result.x.copy(), intermediate_result.fun
+        last.nit += 1
+        if events.end(lambda: objective.weights_at(last.x)):
             raise StopIteration
 
     try:
         result = optimize.minimize(
             objective,
-            objective.start(),
+            start,
             method="L-BFGS-B",
             jac=True,
             callback=end_iteration,
@@ -139,6 +144,8 @@ def minimize(
                 "gtol": options.tol,
             },
         )
+    except KeyboardInterrupt:
+        result = last
     finally:
         objective.dismiss()
     return objective.weights_at(result.x), result

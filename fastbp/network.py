@@ -434,9 +434,8 @@ def predict_packed(
     flops = 2 * n * plan.multiplications
     if plan.sparse:
         flops -= 2 * (n * units[0] - data.X.size) * units[1]
-    workers = 1
-    if launch.serial_seconds(flops, plan.dtype) > WORTH_HELP:
-        workers = launch.thread_limit(n_jobs)
+    expected = launch.serial_seconds(flops, plan.dtype)
+    workers = launch.thread_limit(n_jobs) if expected > WORTH_HELP else 1
     block = min(_block_rows(plan), -(-n // workers))
     finite = np.ones(1, np.bool_)
     work = prediction_workspace(plan, n, block, workers)
@@ -450,5 +449,6 @@ def predict_packed(
             finite,
         ),
         workers,
+        expected,
     )
     return out, bool(finite[0])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import launch, network
+from fastbp import cache, launch, network
 from fastbp.tables import ACTIVATIONS, OUTPUT_ACTIVATIONS
 
 
@@ -72,5 +72,5 @@ class RowReader:
             self._width,
         )
         if self._program is None:
-            self._program = launch.ready("predict_single_rows", self.dtype, args)
+            self._program = cache.ready("predict_single_rows", self.dtype, args)
         return out, self._program(*args)

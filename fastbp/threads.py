@@ -18,27 +18,22 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import launch
-from fastbp.tables import STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
+from fastbp import cache, launch
+from fastbp.tables import DONE, STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
 
-# Held by the one team of this process that has helpers: more would want more cores than
-# there are. A forked process has none, as pools of processes use the cores already.
-_lock, _forked = threading.Lock(), False
-
-
-def _after_fork() -> None:
-    global _lock, _forked
-    _lock, _forked = threading.Lock(), True
-    _pool.cache_clear()  # its threads did not survive
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+#: Seconds of a call in which Ctrl-C must not wait for its end, and between two looks.
+_LONG, _GLANCE = 0.1, 0.1
+#: More tasks than any region has.
+_ALL_DONE = 1 << 62
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fastbp")
+
+
+if hasattr(os, "register_at_fork"):  # a pool's threads do not survive
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @functools.cache
@@ -73,22 +68,30 @@ class Team:
     def __init__(self, name: str, dtype: np.dtype, state: np.ndarray):
         self._name, self._dtype, self._state = name, dtype, state
         self._helpers: dict[int, Future] = {}
+        self._errors: list[BaseException] = []
 
-    def call(self, args: tuple, n_threads: int) -> float:
+    def call(self, args: tuple, n_threads: int, expected: float = 0.0) -> float:
         """Call the program on up to ``n_threads`` threads; return the call's seconds.
 
         All calls of a team must share the arrays that tasks work on. Compilation is
-        not timed.
+        not timed. A call that is ``expected`` to take long can be interrupted by Ctrl-C
+        between two tasks: the program then leaves whole steps behind.
         """
-        program = launch.ready(self._name, self._dtype, (*args, n_threads, 0))
-        if n_threads > 1 and not _forked and _lock.acquire(blocking=False):
-            try:
+        program = cache.ready(self._name, self._dtype, (*args, n_threads, 0))
+        with launch.threads_for_call(n_threads) as n_threads:
+            if n_threads > 1:
                 self._call_helpers(program, args, n_threads)
-                return _timed(program, (*args, n_threads, 0))
-            finally:
-                _lock.release()
-        self.dismiss()
-        return _timed(program, (*args, 1, 0))
+            else:
+                self.dismiss()
+            call = _attended if _is_long(expected) else _timed
+            try:
+                seconds = call(program, (*args, n_threads, 0), self._state)
+            except BaseException:
+                self.dismiss()
+                raise
+        if self._errors:
+            raise self._errors[0]
+        return seconds
 
     def _call_helpers(self, program: Any, args: tuple, n_threads: int) -> None:
         if len(self._helpers) >= n_threads:
@@ -98,9 +101,16 @@ class Team:
             if helper is None or helper.done():
                 arguments = (*args, n_threads, worker)
                 try:
-                    self._helpers[worker] = _pool().submit(program, *arguments)
+                    self._helpers[worker] = _pool().submit(self._help, program, arguments)
                 except RuntimeError:  # no more threads, or the interpreter is ending
                     return
+
+    def _help(self, program: Any, args: tuple) -> None:
+        try:
+            program(*args)
+        except BaseException as error:  # of an access out of bounds, if they are checked
+            self._errors.append(error)
+            self._state[DONE] = _ALL_DONE  # nobody shall wait for its task
 
     def dismiss(self) -> None:
         """Send the helpers away and wait until they have left."""
@@ -112,10 +122,33 @@ class Team:
         self._state[STOP] = 0
 
 
-def _timed(program: Any, args: tuple) -> float:
+def _is_long(seconds: float) -> bool:
+    """Whether the user, whose Ctrl-C the main thread gets, should not wait for it."""
+    return seconds > _LONG and threading.current_thread() is threading.main_thread()
+
+
+def _timed(program: Any, args: tuple, state: np.ndarray) -> float:
     started = time.perf_counter()
     program(*args)
     return time.perf_counter() - started
+
+
+def _attended(program: Any, args: tuple, state: np.ndarray) -> float:
+    """As ``_timed``, in another thread, so that an exception can reach this one."""
+    try:
+        driver = _pool().submit(_timed, program, args, state)
+    except RuntimeError:  # no more threads, or the interpreter is ending
+        return _timed(program, args, state)
+    try:
+        while True:
+            try:
+                return driver.result(_GLANCE)
+            except TimeoutError:
+                continue
+    except BaseException:
+        state[STOP] = 1
+        driver.exception()
+        raise
 
 
 class Pace:
@@ -159,6 +192,10 @@ class Pace:
         measured = self._measured.get(self._threads)
         steps = 1 if measured is None else max(1, int(self._CALL / measured))
         return self._threads, steps
+
+    def expects(self, steps: int) -> float:
+        """How many seconds the call of so many steps may take."""
+        return steps * self._measured.get(self._threads, self._alone)
 
     def record(self, seconds_per_step: float) -> None:
         """Take note of how long the steps of the last call took."""

@@ -59,12 +59,13 @@ class Validation(NamedTuple):
 class History:
     """What scikit-learn's fitted attributes record of the training.
 
-    All but the first three continue over warm fits and calls of ``partial_fit``.
+    All but the first four continue over warm fits and calls of ``partial_fit``.
     """
 
     n_iter: int = 0  # epochs of this call
     stopped: bool = False  # by a stopping rule, not by the number of epochs
     interrupted: bool = False  # by Ctrl-C
+    diverged: bool = False  # to a loss that is not finite
     samples_seen: int = 0
     loss_curve: list[float] = field(default_factory=list)
     best_loss: float = np.inf
@@ -255,7 +256,10 @@ class Trainer:
         return threads.Pace(1 if alone else self._workers, step)
 
     def _epoch(self) -> float:
-        """Take every batch once, in slices; the mean loss over the rows."""
+        """Take every batch once, in slices; the mean loss over the rows.
+
+        Not those after a batch whose loss is not finite, nor is the mean then.
+        """
         n_batches = -(-self._n // self._batch_size)
         losses = np.zeros(n_batches)
         self._record["learning_rate"] = self.optimizer.learning_rate
@@ -276,8 +280,11 @@ class Trainer:
                     self._updates_taken,
                 ),
                 n_threads,
+                self._pace.expects(last - first),
             )
             self._pace.record(seconds / (last - first))
+            if not np.isfinite(losses[first:last]).all():
+                break  # the weights are lost: more steps cannot bring them back
             first = last
         rows = np.full(n_batches, float(self._batch_size))
         rows[-1] = self._n - (n_batches - 1) * self._batch_size
@@ -298,8 +305,8 @@ class Trainer:
             improved = self._validate(self.validation)
         history.no_improvement_count = 0 if improved else history.no_improvement_count + 1
         self.optimizer.end_epoch(history.samples_seen)
-        if np.isnan(loss):  # the weights are lost: more epochs cannot bring them back
-            history.stopped = True
+        if not np.isfinite(loss):
+            history.stopped = history.diverged = True
         elif history.no_improvement_count > options.n_iter_no_change:
             what = "Training loss" if self.validation is None else "Validation score"
             history.stopped = self.optimizer.stops(

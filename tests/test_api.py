@@ -1,56 +1,10 @@
 """Importing, forking, spawning and threads: each in a process of its own."""
 
 import os
-import subprocess
-import sys
-import textwrap
 
 import pytest
 
-# Compiling takes some 20 s per program, on a machine that has to do it for the first
-# time; a deadlock would take for ever.
-TIMEOUT = 280
-
-SETUP = """
-import os, sys, warnings
-import numpy as np
-warnings.simplefilter("ignore")  # of fits that are too short to converge
-
-def data(n=600, n_features=784):
-    rng = np.random.RandomState(0)
-    X = rng.uniform(size=(n, n_features)).astype(np.float32)
-    return X, rng.randint(10, size=n)
-
-def fit(n_jobs=None, seed=0):
-    # enough work in a step for two threads
-    from fastbp import MLPClassifier
-    model = MLPClassifier(
-        (256, 128), batch_size=200, max_iter=2, random_state=seed, n_jobs=n_jobs
-    )
-    return model.fit(*data())
-
-def same(a, b):
-    return a.loss_curve_ == b.loss_curve_ and all(
-        np.array_equal(v, w)
-        for v, w in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_)
-    )
-"""
-
-
-def run_python(code, tmp_path, **environment):
-    """Standard output of a program that has to end by itself, without an error."""
-    path = tmp_path / "program.py"
-    path.write_text(SETUP + textwrap.dedent(code))
-    finished = subprocess.run(
-        [sys.executable, str(path)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+from tests.processes import run_python
 
 
 def require_layer(layer):

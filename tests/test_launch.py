@@ -1,71 +1,145 @@
-"""The gate: thread counts, the pace of calls, the compile cache."""
+"""The gate: how many threads a call gets."""
 
+import gc
 import os
-import subprocess
-import sys
-import textwrap
 
+import joblib
 import numba
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from fastbp import launch
-
-FIT = """
-import time, warnings
-import numpy as np
-from fastbp import MLPClassifier, launch
-warnings.simplefilter("ignore")
-X = np.random.default_rng(0).standard_normal((300, 20))
-y = (X[:, 0] > 0).astype(int)
-model = MLPClassifier(max_iter=3, random_state=0, n_jobs=1).fit(X, y)
-hits = launch._program("train_steps", "<f8", False).stats.cache_hits
-print(sum(hits.values()), repr(model.loss_))
-"""
+from fastbp import cache, kernels, launch
+from tests.processes import run_python
 
 
-def run(code, **environment):
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.split()
-
-
-def test_thread_limit_obeys_n_jobs_and_the_environment(monkeypatch):
+@pytest.fixture(autouse=True)
+def no_limit_from_outside(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """A machine with two cores, whatever this one has."""
+    monkeypatch.setattr(launch, "_cores", lambda: 2)
+
+
+def test_n_jobs_limits_the_threads():
     everything = launch.thread_limit()
     assert launch.thread_limit(1) == 1
     assert launch.thread_limit(-1) == everything
     assert launch.thread_limit(1000) == everything
+    assert launch.thread_limit(-1000) == 1
+
+
+def test_the_environment_limits_the_threads(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert launch.thread_limit() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "all of them")
+    assert launch.thread_limit() >= 1
+
+
+def test_threadpoolctl_limits_the_threads():
+    everything = launch.thread_limit()
+    with threadpool_limits(1):
+        assert launch.thread_limit() == 1
+    assert launch.thread_limit() == everything
+
+
+def test_numbas_mask_limits_the_threads():
+    everything, mask = launch.thread_limit(), numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        assert launch.thread_limit() == 1
+    finally:
+        numba.set_num_threads(mask)
+    assert launch.thread_limit() == everything
+
+
+def test_a_containers_quota_limits_the_threads(monkeypatch):
+    # joblib reads the quota of cgroups and the affinity mask
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
+    launch._cores.cache_clear()
+    try:
+        assert launch.thread_limit() == 1
+    finally:
+        launch._cores.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux only")
+def test_the_affinity_mask_limits_the_threads(tmp_path):
+    run_python(
+        """
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        from fastbp import launch
+        assert launch.thread_limit() == 1
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("number", ["1", "16"])
+def test_any_number_of_numbas_threads(number, tmp_path):
+    code = """
+    import hashlib, joblib
+    from fastbp import launch, kernels
+    X, _ = data()
+    model = fit(n_jobs=4)
+    outputs = model.predict_proba(X)
+    A = kernels.dense_forward(X, model.coefs_[0], model.intercepts_[0])
+    print(hashlib.sha256(outputs.tobytes() + A.tobytes()).hexdigest())
+    assert launch.thread_limit(4) <= joblib.cpu_count()
+    """
+    limited = run_python(code, tmp_path, NUMBA_NUM_THREADS=number)
+    assert limited == run_python(code, tmp_path)
+
+
+def test_calls_share_the_cores(two_cores):
+    with launch.threads_for_call(8) as first:
+        assert first == 2
+        with launch.threads_for_call(2) as second:
+            assert second == 1  # every call has its own thread at least
+    with launch.threads_for_call(1), launch.threads_for_call(2) as beside_one:
+        assert beside_one == 1
+    with launch.threads_for_call(2) as alone:
+        assert alone == 2
+
+
+def test_a_call_that_fails_gives_its_threads_back(two_cores):
+    with pytest.raises(RuntimeError, match="no"), launch.threads_for_call(2):
+        raise RuntimeError("no")
+    with launch.threads_for_call(2) as n_threads:
+        assert n_threads == 2
+
+
+def test_a_call_that_was_lost_gives_its_threads_back(two_cores):
+    # as when Ctrl-C comes between the count and the call: nobody leaves it
+    lost = launch.threads_for_call(2)
+    lost.__enter__()
+    del lost
+    gc.collect()
+    with launch.threads_for_call(2) as n_threads:
+        assert n_threads == 2
 
 
 def test_thread_mask_is_restored_when_a_program_fails(monkeypatch):
     def fail(*args):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(launch, "_ready", lambda program, args: fail)
+    monkeypatch.setattr(cache, "ready", lambda *args, **kwargs: fail)
     mask = numba.get_num_threads()
     with pytest.raises(RuntimeError, match="no"):
         launch._run_parallel("update_all", (), np.dtype("f8"), 1)
     assert numba.get_num_threads() == mask
 
 
-def test_second_process_loads_the_compiled_program(tmp_path):
-    first = run(FIT, NUMBA_CACHE_DIR=str(tmp_path))
-    second = run(FIT, NUMBA_CACHE_DIR=str(tmp_path))
-    assert first[0] == "0"
-    assert second[0] == "1"
-    assert first[1] == second[1]
-
-    for damaged in list(tmp_path.rglob("*.nbi")) + list(tmp_path.rglob("*.nbc")):
-        damaged.write_bytes(damaged.read_bytes()[:50])
-    assert run(FIT, NUMBA_CACHE_DIR=str(tmp_path))[1] == first[1]
-    assert run(FIT, NUMBA_CACHE_DIR=str(tmp_path))[0] == "1"
+def test_a_second_parallel_region_is_not_entered(monkeypatch):
+    # under workqueue two of them would end the process
+    X, W = np.ones((400, 300)), np.ones((300, 300))
+    expected = kernels.dense_forward(X, W, np.zeros(300))
+    monkeypatch.setattr(launch, "_run_parallel", lambda *args: pytest.fail("entered"))
+    with launch._region:
+        np.testing.assert_array_equal(
+            kernels.dense_forward(X, W, np.zeros(300)), expected
+        )
+    assert not launch._region.locked()

@@ -10,13 +10,14 @@ float32 or float64; inside ``@njit`` they must be C-contiguous.
 """
 
 import math
+from itertools import combinations
 
 import numpy as np
 from numba import njit, types
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from fastbp import launch
+from fastbp import cache, launch
 from fastbp.kernels import arrays as _arrays
 from fastbp.tables import (
     ACTIVATIONS,
@@ -40,7 +41,7 @@ __all__ = [
     "squared_error",
 ]
 
-_OPTIONS = {"parallel": launch.only_prange(), "error_model": "numpy", "nogil": True}
+_OPTIONS = {"parallel": cache.only_prange(), "error_model": "numpy", "nogil": True}
 _multiply = njit(**_OPTIONS)(_arrays.multiply_all)
 _loss_and_delta = njit(**_OPTIONS)(_arrays.loss_and_delta)
 _update_all = njit(**_OPTIONS)(_arrays.update_all)
@@ -465,6 +466,14 @@ def _run_update(state, gradient, kind, rate, decays, nesterov):
         if not (array.flags.c_contiguous and array.flags.writeable):
             raise ValueError(f"{name} must be C-contiguous and writeable.")
         _check_shape(name, array, gradient.shape, "the gradient has that shape")
+    for (name, array), (other, another) in combinations(
+        {**state, "gradient": gradient}.items(), 2
+    ):
+        if np.may_share_memory(array, another):  # exact, as both are contiguous
+            raise ValueError(
+                f"{name} and {other} must not share memory, as they are read and "
+                f"overwritten side by side: pass a copy of {other}."
+            )
     theta, m, *v = (array.reshape(-1) for array in state.values())
     v = v[0] if v else np.empty(0, theta.dtype)  # SGD has no second moment
     args = (theta, m, v, _flat(gradient), kind, rate, decays, nesterov)
@@ -502,12 +511,16 @@ def adam_update(
     Raises
     ------
     TypeError, ValueError
-        As ``dense_forward``; and if an array to be overwritten is not C-contiguous.
+        As ``dense_forward``; and if an array to be overwritten is not C-contiguous, if
+        two of the arrays share memory, if ``t`` is less than 1 or a beta not in [0, 1).
     """
     _checked(theta=(theta, None), m=(m, None), v=(v, None))
     *_, gradient = _checked(theta=(theta, None), gradient=(gradient, None))
-    if t < 1:
+    if not t >= 1:
         raise ValueError(f"t counts steps from 1, got {t}.")
+    for name, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {beta}.")
     rate = learning_rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
     decays = (float(beta_1), float(beta_2), float(epsilon), 0.0)
     state = {"theta": theta, "m": m, "v": v}
@@ -571,6 +584,15 @@ def _overload_adam_update(
             raise ValueError("adam_update takes theta, m and v of one shape")
         if gradient.shape != theta.shape:
             raise ValueError("the gradient must have the shape of theta")
+        if (
+            _overlap(theta, m)
+            or _overlap(theta, v)
+            or _overlap(theta, gradient)
+            or _overlap(m, v)
+            or _overlap(m, gradient)
+            or _overlap(v, gradient)
+        ):
+            raise ValueError("adam_update takes arrays that do not share memory")
         rate = learning_rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
         _update_all(
             theta.reshape(-1),
@@ -598,6 +620,12 @@ def _overload_sgd_update(
     ):
         if velocity.shape != theta.shape or gradient.shape != theta.shape:
             raise ValueError("sgd_update takes arrays of one shape")
+        if (
+            _overlap(theta, velocity)
+            or _overlap(theta, gradient)
+            or _overlap(velocity, gradient)
+        ):
+            raise ValueError("sgd_update takes arrays that do not share memory")
         _update_all(
             theta.reshape(-1),
             velocity.reshape(-1),
@@ -630,6 +658,14 @@ def _require_arrays(function, *given):
                 f"{function} takes C-contiguous arrays of one dtype, float32 or "
                 f"float64, with {[n for _, n in given]} dimensions; got {array}"
             )
+
+
+@njit(error_model="numpy")
+def _overlap(a, b):
+    """Whether two contiguous arrays of one dtype share memory."""
+    a_starts, b_starts = a.ctypes.data, b.ctypes.data
+    a_ends, b_ends = a_starts + a.size * a.itemsize, b_starts + b.size * b.itemsize
+    return a_starts < b_ends and b_starts < a_ends
 
 
 def _literal_activation(activation):

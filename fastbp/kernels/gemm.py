@@ -127,6 +127,7 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
     array = out[0]
     width = panel_elements(simd.vector_of(array.dtype).lanes)
     known = {ANY: None, COLUMNS: 1, ROWS: width}[form]
+    columns = vectors * simd.vector_of(array.dtype).lanes
 
     def codegen(context, builder, sig, args):
         r, out_v, left_v, right_v, n_v, start_v, floor_v = args[3:]
@@ -137,6 +138,13 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
 
         def pointer(array_type, array, offset):
             return simd.emit_pointer(context, builder, array_type, array, offset)
+
+        def check(array_type, array, pointers, count):
+            """Pointers that are equally far apart: the outermost two tell of all."""
+            for outermost in (pointers[0], pointers[-1]):
+                simd.emit_bounds_check(
+                    context, builder, array_type, array, outermost, count
+                )
 
         def advanced(cursor, distance):
             return builder.gep(builder.load(cursor), [distance])
@@ -155,18 +163,19 @@ def multiply_tile(typingctx, rows, vectors, form, r, out, left, right, n, start,
         numbers = [builder.add(r, _INT(i)) for i in range(rows)]
         offsets = [builder.add(out_first, builder.mul(i, out_row)) for i in numbers]
         targets = [pointer(array, out_array, offset) for offset in offsets]
+        check(array, out_array, targets, columns)
         start_pointer = pointer(right[0], right_array, start_v)
+        with builder.if_then(builder.icmp_signed(">=", start_v, _INT(0))):
+            check(right[0], right_array, [start_pointer], columns)
         sums = _initial_sums(builder, vector, targets, vectors, start_pointer, start_v)
 
         def add_products(times):
             for _ in range(times):
-                _add_products(
-                    builder,
-                    sums,
-                    [advanced(left_cursor, apart) for apart in rows_apart],
-                    builder.load(right_cursor),
-                    vectors,
-                )
+                left_pointers = [advanced(left_cursor, apart) for apart in rows_apart]
+                right_pointer = builder.load(right_cursor)
+                check(left[0], left_array, left_pointers, 1)
+                check(right[0], right_array, [right_pointer], columns)
+                _add_products(builder, sums, left_pointers, right_pointer, vectors)
                 builder.store(advanced(left_cursor, step), left_cursor)
                 builder.store(advanced(right_cursor, stride), right_cursor)
 

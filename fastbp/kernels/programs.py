@@ -30,6 +30,7 @@ from fastbp.kernels.losses import (
 from fastbp.kernels.simd import kernel, lanes_of, part, transpose_square, vload, vstore
 from fastbp.kernels.team import (
     finish_task,
+    is_stopped,
     open_region,
     take_ticket,
     task_of,
@@ -37,6 +38,7 @@ from fastbp.kernels.team import (
     wait_for_tasks,
 )
 from fastbp.kernels.updates import make_step
+from fastbp.tables import GRADIENT
 
 #: Phases of a training step: its two regions.
 ROWS, WEIGHTS = 1, 2
@@ -221,12 +223,17 @@ def train_steps(
     Everything that a step changes is in arrays, so that an interrupted call leaves
     whole steps behind: ``parameters`` (theta, m, v), ``losses[i]``, and ``taken[0]``,
     the number of updates since the optimizer was new. A batch whose weights add up to
-    0 has the loss 0 and no update.
+    0 has the loss 0 and no update. When the team is stopped, a step that has not begun
+    to write ``parameters`` is given up.
     """
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
     opens = worker == 0  # the next batch
+    kind = optimizer[0].kind
     while True:
+        unwritten = opens or region.phase == ROWS or kind == GRADIENT
+        if is_stopped(work.team) and (worker > 0 or unwritten):
+            break
         if opens:
             t = taken[0] + 1
             i = _open_next(data, work, i, end, batch_size, losses, t, grain, workers)
@@ -284,14 +291,15 @@ def predict_rows(net, theta, data, out, work, finite, workers, worker):
     """out[n, O] = the network's predictions for the rows of X in their order.
 
     finite[0] becomes False if a number of X is not finite.
-    The region of all blocks of rows is open before the call.
+    The region of all blocks of rows is open before the call. When the team is stopped,
+    the rest is left undone.
     """
-    while True:
+    while not is_stopped(work.team):
         ticket = take_ticket(work.team)
         task = task_of(ticket)
         if task < 0:
+            if worker == 0:
+                wait_for_tasks(work.team, ticket)
             break
         _predict_block(net, theta, data, out, work, finite, task, worker)
         finish_task(work.team)
-    if worker == 0:
-        wait_for_tasks(work.team, ticket)

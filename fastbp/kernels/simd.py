@@ -10,6 +10,9 @@ Lanes    as many as fit the widest register of the target that Numba compiles fo
 Arithmetic carries no fast-math flags: an expression means the same bits wherever it
 is inlined, so results do not depend on how a program was compiled or threaded. Only
 ``fma`` fuses a product with a sum.
+
+Under NUMBA_BOUNDSCHECK=1, with which Numba checks the index of every single element,
+every load and store of registers is checked too, and raises IndexError.
 """
 
 import operator
@@ -17,7 +20,7 @@ import operator
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.datamodel import models, register_default
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -33,6 +36,9 @@ elif TARGET[0].startswith(("aarch64", "arm64")):
     REGISTER_BYTES, REGISTERS, HAS_FMA = 16, 32, True
 else:
     REGISTER_BYTES, REGISTERS, HAS_FMA = 16, 16, False
+
+#: Whether loads and stores are checked, at several times the running time.
+CHECKED = bool(config.BOUNDSCHECK)
 
 
 def lanes(dtype):
@@ -129,6 +135,26 @@ def emit_pointer(context, builder, array_type, array, offset):
     return builder.gep(data, [offset])
 
 
+def emit_bounds_check(context, builder, array_type, array, pointer, count):
+    """IndexError unless ``count`` elements of the array begin at ``pointer``.
+
+    Emits nothing where loads and stores are not CHECKED.
+    """
+    if not CHECKED:
+        return
+    int64 = ir.IntType(64)
+    view = context.make_array(array_type)(context, builder, array)
+    begin, at = (builder.ptrtoint(address, int64) for address in (view.data, pointer))
+    bytes_of = builder.mul(view.nitems, view.itemsize)
+    room = builder.sub(bytes_of, builder.mul(int64(count), view.itemsize))
+    offset = builder.sub(at, begin)
+    below = builder.icmp_signed("<", offset, int64(0))
+    beyond = builder.icmp_signed(">", offset, room)
+    with builder.if_then(builder.or_(below, beyond), likely=False):
+        message = "a kernel's access to an array is out of bounds"
+        context.call_conv.return_user_exc(builder, IndexError, (message,))
+
+
 def emit_vector_load(builder, pointer, vector_type, n):
     """The ``n``-th vector behind an element pointer, which need not be aligned."""
     size = vector_type.count
@@ -188,6 +214,7 @@ def vload(typingctx, array, offset):
 
     def codegen(context, builder, sig, args):
         pointer = emit_pointer(context, builder, sig.args[0], *args)
+        emit_bounds_check(context, builder, sig.args[0], args[0], pointer, vector.lanes)
         return emit_vector_load(builder, pointer, context.get_value_type(vector), 0)
 
     return vector(array, types.intp), codegen
@@ -201,6 +228,7 @@ def vstore(typingctx, array, offset, vector):
 
     def codegen(context, builder, sig, args):
         pointer = emit_pointer(context, builder, sig.args[0], *args[:2])
+        emit_bounds_check(context, builder, sig.args[0], args[0], pointer, vector.lanes)
         emit_vector_store(builder, args[2], pointer, 0)
 
     return types.void(array, types.intp, vector), codegen
@@ -375,10 +403,17 @@ def transpose_square(typingctx, source, first, stride, target, to, pitch):
     def codegen(context, builder, sig, args):
         size, int64 = vector.lanes, ir.IntType(64)
         register = context.get_value_type(vector)
-        rows = emit_pointer(context, builder, sig.args[0], *args[:2])
+
+        def rows_of(array_type, array, first, apart):
+            """Addresses of as many rows as they have columns."""
+            top = emit_pointer(context, builder, array_type, array, first)
+            rows = [builder.gep(top, [builder.mul(apart, int64(r))]) for r in range(size)]
+            for outermost in (rows[0], rows[-1]):
+                emit_bounds_check(context, builder, array_type, array, outermost, size)
+            return rows
+
         square = []
-        for r in range(size):
-            row = builder.gep(rows, [builder.mul(args[2], int64(r))])
+        for row in rows_of(sig.args[0], *args[:3]):
             square.append(emit_vector_load(builder, row, register, 0))
         index = ir.VectorType(ir.IntType(32), size)
         width = 1
@@ -393,9 +428,7 @@ def transpose_square(typingctx, source, first, stride, target, to, pitch):
                         a, b, ir.Constant(index, high)
                     )
             width *= 2
-        columns = emit_pointer(context, builder, sig.args[3], args[3], args[4])
-        for c in range(size):
-            column = builder.gep(columns, [builder.mul(args[5], int64(c))])
+        for c, column in enumerate(rows_of(sig.args[3], *args[3:])):
             emit_vector_store(builder, square[c], column, 0)
         return context.get_dummy_value()
 

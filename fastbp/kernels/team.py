@@ -3,7 +3,7 @@
 State    ``team``, whole numbers on cache lines of their own (``tables``):
          TICKET   region << 48 | tasks << 24 | next task, taken by adding 1
          DONE     tasks that are finished
-         STOP     not 0: helpers shall leave
+         STOP     not 0: all shall leave
          YIELD    address of the system's function that gives up the processor
 Ticket   names its region and its number of tasks, so one look tells whether there is
          work to do; a thread that comes late takes part in whatever region is open.
@@ -31,12 +31,18 @@ _REGION_SHIFT = 2 * TASKS_SHIFT
 _SPINS, _PATIENCE = 300, 2000
 
 
+def _address_of(context, builder, words_type, words, which):
+    pointer = simd.emit_pointer(context, builder, words_type, words, which)
+    simd.emit_bounds_check(context, builder, words_type, words, pointer, 1)
+    return pointer
+
+
 @intrinsic
 def _add(typingctx, words, which, n):
     """words[which] before n is added to it, atomically."""
 
     def codegen(context, builder, sig, args):
-        pointer = simd.emit_pointer(context, builder, sig.args[0], *args[:2])
+        pointer = _address_of(context, builder, sig.args[0], *args[:2])
         return builder.atomic_rmw("add", pointer, args[2], "acq_rel")
 
     return types.int64(words, types.intp, types.int64), codegen
@@ -47,7 +53,7 @@ def _read(typingctx, words, which):
     """words[which], and with it all that was written before it."""
 
     def codegen(context, builder, sig, args):
-        pointer = simd.emit_pointer(context, builder, sig.args[0], *args)
+        pointer = _address_of(context, builder, sig.args[0], *args)
         return builder.load_atomic(pointer, "acquire", 8)
 
     return types.int64(words, types.intp), codegen
@@ -58,7 +64,7 @@ def _write(typingctx, words, which, value):
     """words[which] = value, after all that was written before."""
 
     def codegen(context, builder, sig, args):
-        pointer = simd.emit_pointer(context, builder, sig.args[0], *args[:2])
+        pointer = _address_of(context, builder, sig.args[0], *args[:2])
         builder.store_atomic(args[2], pointer, "release", 8)
         return context.get_dummy_value()
 
@@ -133,6 +139,12 @@ def wait_for_tasks(team, ticket):
 
 
 @part
+def is_stopped(team):
+    """Whether everyone shall leave as soon as nothing is left half done."""
+    return _read(team, STOP) != 0
+
+
+@part
 def open_region(team, tasks):
     """The driver hands out the tasks 0, ..., tasks - 1."""
     region = (team[TICKET] >> _REGION_SHIFT) + 1
@@ -145,7 +157,7 @@ def wait_for_region(team, ticket):
     """A helper waits for another region than the ticket's; False: it shall leave."""
     looks = 0
     came = False
-    while not came and looks < _PATIENCE and _read(team, STOP) == 0:
+    while not came and looks < _PATIENCE and not is_stopped(team):
         _relax(team, looks)
         came = _read(team, TICKET) >> _REGION_SHIFT != ticket >> _REGION_SHIFT
         looks += 1

@@ -205,6 +205,32 @@ def test_wrong_shapes_in_user_njit_code_raise():
         forward(np.ones((2, 3)), np.ones((2, 3)), np.ones(3))
 
 
+@pytest.mark.parametrize("pair", ["theta m", "theta gradient", "m v", "v gradient"])
+def test_overlapping_arrays_are_not_updated(pair):
+    # what one register writes another would read, by then or not yet
+    memory = np.zeros(50)
+    arrays = {name: np.zeros(40) for name in ("theta", "m", "v", "gradient")}
+    one, other = pair.split()
+    arrays[one], arrays[other] = memory[:40], memory[10:]
+    with pytest.raises(ValueError, match=f"{one} and {other} must not share memory"):
+        kernels.adam_update(*arrays.values(), 1)
+    assert not memory.any()
+    with pytest.raises(ValueError, match="theta and gradient must not share memory"):
+        kernels.sgd_update(memory, np.zeros(50), memory)
+
+
+def test_overlapping_arrays_in_user_njit_code_raise():
+    @numba.njit
+    def update(theta, velocity, gradient):
+        kernels.sgd_update(theta, velocity, gradient)
+
+    memory = np.ones(50)
+    update(memory[:20], memory[20:40], np.ones(20))
+    np.testing.assert_array_equal(memory[40:], 1)
+    with pytest.raises(ValueError, match="do not share memory"):
+        update(memory[:40], np.ones(40), memory[10:])
+
+
 X, W, B = np.ones((4, 3)), np.ones((3, 2)), np.ones(2)
 BAD_CALLS = [
     ("dense_forward", ([[1.0]], W, B), TypeError, "X must be a NumPy array, got list"),
@@ -225,6 +251,8 @@ BAD_CALLS = [
     ("poisson_loss", (X, X[:, :1]), ValueError, "Y must have shape"),
     ("squared_error", (X, X[:, :1]), ValueError, "Y must have shape"),
     ("adam_update", (X, X, X, X, 0), ValueError, "t counts steps from 1"),
+    ("adam_update", (X, X, X, X, np.nan), ValueError, "t counts steps from 1, got nan"),
+    ("adam_update", (X, X, X, X, 1, 0.1, 1.0), ValueError, r"beta_1 must be in \[0, 1\)"),
     ("adam_update", (X, X, X[:1], X, 1), ValueError, "v must have shape"),
     ("adam_update", (X.T, X.T, X.T, X.T, 1), ValueError, "theta must be C-contiguous"),
     ("sgd_update", (X, X, X[:1]), ValueError, "theta must have shape"),
