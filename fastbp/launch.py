@@ -14,6 +14,8 @@ many as the smallest of
 
 Within this limit a call takes what other calls of this process leave: two fits in two
 threads on two cores have one thread each. It goes alone when it is too small to share.
+Fits in more threads than cores take turns, a slice of an epoch each; so they do in one of
+joblib's processes, which together have a thread for each core. Predictions do not wait.
 
 Training and prediction bring their own threads (``fastbp.threads``): they survive a
 fork, work from any thread, and nobody waits for one that the system has descheduled. The
@@ -25,6 +27,7 @@ ends the process if two threads use it, only the main thread has any.
 import functools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,24 +46,27 @@ _FLOPS = {4: 50e9, 8: 25e9}
 
 
 class _Call:
-    """A native call that is under way, and how many threads it has."""
+    """A native call that is under way or waits, and how many threads it has."""
 
     threads = 1
 
 
-# The native calls of this process; weak, so that none is counted for ever when Ctrl-C
-# comes between two lines.
+# The native calls of this process, and those that wait for their turn; weak, so that none
+# is counted for ever when Ctrl-C comes between two lines.
 _calls: weakref.WeakSet[_Call] = weakref.WeakSet()
-_counting = threading.Lock()
+_queue: list[weakref.ref[_Call]] = []
+_turn = threading.Condition()
+#: Seconds that a call waits for its turn at most, so that nothing can wait for ever.
+_PATIENCE = 1.0
 # Held by the one call that is in a parallel region of Numba's.
 _region = threading.Lock()
 _forked = False
 
 
 def _after_fork() -> None:
-    global _calls, _counting, _region, _forked
-    _calls, _counting, _region = weakref.WeakSet(), threading.Lock(), threading.Lock()
-    _forked = True
+    global _calls, _queue, _turn, _region, _forked
+    _calls, _queue, _turn = weakref.WeakSet(), [], threading.Condition()
+    _region, _forked = threading.Lock(), True
     _cores.cache_clear()
 
 
@@ -128,19 +134,44 @@ def thread_limit(n_jobs: int | None = None) -> int:
     return max(1, min(thread_limits(n_jobs).values()))
 
 
+def _free() -> int:
+    """Threads that the calls under way leave of those that this process may have."""
+    import numba
+
+    most = min(_cores(), numba.config.NUMBA_NUM_THREADS)
+    return most - sum(call.threads for call in _calls)
+
+
+def _wait_for_turn(call: _Call) -> None:
+    deadline, place = time.monotonic() + _PATIENCE, weakref.ref(call)
+    _queue.append(place)
+    try:
+        while _free() < 1 or next(filter(None, (w() for w in _queue))) is not call:
+            if not _turn.wait(deadline - time.monotonic()):
+                break
+    finally:
+        _queue.remove(place)
+
+
 @contextmanager
-def threads_for_call(n_threads: int) -> Iterator[int]:
-    """Threads that a call gets of the ``n_threads`` it could use, while it lasts."""
+def threads_for_call(n_threads: int, waits: bool = False) -> Iterator[int]:
+    """Threads that a call gets of the ``n_threads`` it could use, while it lasts.
+
+    It gets one at least, if it ``waits`` when one is free and it is its turn.
+    """
     call = _Call()
-    with _counting:
-        free = 1 if _forked else _cores() - sum(other.threads for other in _calls)
+    with _turn:
+        if waits:
+            _wait_for_turn(call)
+        free = 1 if _forked else _free() - len(_queue)
         call.threads = max(1, min(n_threads, free))
         _calls.add(call)
     try:
         yield call.threads
     finally:
-        with _counting:
+        with _turn:
             _calls.discard(call)
+            _turn.notify_all()
 
 
 def serial_seconds(flops: float, dtype: np.dtype) -> float:

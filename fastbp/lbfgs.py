@@ -69,7 +69,7 @@ class Objective:
             np.zeros(1, np.int64),
         )
         self._team = threads.Team(
-            plan.program("train_steps"), plan.dtype, self._work.team
+            plan.program("train_steps"), plan.dtype, self._work.team, waits=True
         )
         flops = 6 * plan.multiplications * n
         self._pace = threads.Pace(n_threads, launch.serial_seconds(flops, plan.dtype))

@@ -63,10 +63,15 @@ class Team:
     dtype : dtype
     state : ndarray
         The team's state among the program's arguments, from ``team_state``.
+    waits : bool, default=False
+        Whether calls wait for a free core.
     """
 
-    def __init__(self, name: str, dtype: np.dtype, state: np.ndarray):
+    def __init__(
+        self, name: str, dtype: np.dtype, state: np.ndarray, waits: bool = False
+    ):
         self._name, self._dtype, self._state = name, dtype, state
+        self._waits = waits
         self._helpers: dict[int, Future] = {}
         self._errors: list[BaseException] = []
 
@@ -78,7 +83,7 @@ class Team:
         between two tasks: the program then leaves whole steps behind.
         """
         program = cache.ready(self._name, self._dtype, (*args, n_threads, 0))
-        with launch.threads_for_call(n_threads) as n_threads:
+        with launch.threads_for_call(n_threads, self._waits) as n_threads:
             if n_threads > 1:
                 self._call_helpers(program, args, n_threads)
             else:

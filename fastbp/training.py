@@ -208,7 +208,7 @@ class Trainer:
         )
         self._record = optimizer.record(options.alpha * rows.weight_scale)
         self._team = threads.Team(
-            plan.program("train_steps"), plan.dtype, self._work.team
+            plan.program("train_steps"), plan.dtype, self._work.team, waits=True
         )
 
     def weights(self) -> network.Weights:

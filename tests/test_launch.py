@@ -2,6 +2,9 @@
 
 import gc
 import os
+import threading
+import time
+import weakref
 
 import joblib
 import numba
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from fastbp import cache, kernels, launch
+from fastbp import MLPClassifier, cache, kernels, launch
 from tests.processes import run_python
 
 
@@ -120,6 +123,61 @@ def test_a_call_that_was_lost_gives_its_threads_back(two_cores):
     gc.collect()
     with launch.threads_for_call(2) as n_threads:
         assert n_threads == 2
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("cores", [1, 2])
+def test_fits_in_many_threads_take_turns(cores, monkeypatch):
+    running, most, counting = [], [], threading.Lock()
+    ready = cache.ready
+
+    def watched(*args):
+        program = ready(*args)
+
+        def call(*arguments):
+            if arguments[-1] > 0:  # a helper, which stays between calls for a moment
+                return program(*arguments)
+            with counting:
+                running.append(program)
+                most.append(len(running))
+            time.sleep(0.001)  # long enough for others to come
+            program(*arguments)
+            with counting:
+                running.remove(program)
+
+        return call
+
+    monkeypatch.setattr(launch, "_cores", lambda: cores)
+    monkeypatch.setattr(launch, "_PATIENCE", 100)
+    monkeypatch.setattr(cache, "ready", watched)
+    X, y = np.random.default_rng(0).standard_normal((200, 20)), np.arange(200) % 2
+    models = [MLPClassifier((50,), max_iter=10, random_state=0) for _ in range(5)]
+    fits = [threading.Thread(target=model.fit, args=(X, y)) for model in models]
+    for fit in fits:
+        fit.start()
+    for fit in fits:
+        fit.join(timeout=120)
+    assert len(most) >= 5 * 10
+    assert max(most) == cores
+    assert all(model.loss_curve_ == models[0].loss_curve_ for model in models)
+    assert not launch._queue
+    assert not launch._calls
+
+
+def test_a_call_whose_turn_never_comes_goes_ahead(two_cores, monkeypatch):
+    monkeypatch.setattr(launch, "_PATIENCE", 0.01)
+    with launch.threads_for_call(2, waits=True), launch.threads_for_call(2, waits=True):
+        assert len(launch._calls) == 2
+    # neither does one wait behind a call that was given up
+    abandoned = launch._Call()
+    launch._queue.append(weakref.ref(abandoned))
+    try:
+        del abandoned
+        monkeypatch.setattr(launch, "_PATIENCE", 100)
+        with launch.threads_for_call(2, waits=True):
+            pass
+    finally:
+        launch._queue.clear()
 
 
 def test_thread_mask_is_restored_when_a_program_fails(monkeypatch):

@@ -5,6 +5,7 @@ Each case in a process of its own that has to end in time, whatever happens to i
 
 import os
 import signal
+import statistics
 import time
 from pathlib import Path
 
@@ -228,7 +229,7 @@ if __name__ == "__main__":
     fit()  # so that all is compiled
     print("ready", flush=True)
     print(search(2), flush=True)
-    print("done", flush=True)
+    open(os.environ["DONE"], "w").close()
     print(search(1), flush=True)
 """
 
@@ -247,24 +248,19 @@ def running_threads(session):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
 def test_nested_parallelism_has_no_more_running_threads_than_cores(tmp_path):
-    process = start_python(NESTED, tmp_path, new_session=True)
+    done = tmp_path / "done"
+    process = start_python(NESTED, tmp_path, new_session=True, DONE=str(done))
     assert process.stdout.readline() == "ready\n", finish(process)[2]
     counts = []
-    os.set_blocking(process.stdout.fileno(), False)
-    printed = ""
-    while "done" not in printed and process.poll() is None:
+    while not done.exists() and process.poll() is None:
         counts.append(running_threads(process.pid))
-        printed += process.stdout.read() or ""
         time.sleep(0.02)
-    os.set_blocking(process.stdout.fileno(), True)
     status, output, errors = finish(process)
     assert status == 0, errors
-    parallel, _, serial = (printed + output).splitlines()
+    parallel, serial = output.splitlines()
     assert parallel == serial
-    counts.sort()
-    print(counts)
-    # joblib starts and ends its processes meanwhile, which are not ours
-    assert counts[len(counts) * 9 // 10] <= joblib.cpu_count()
+    # joblib starts and ends processes and moves data meanwhile, predictions do not wait
+    assert statistics.median(counts) <= joblib.cpu_count(), sorted(counts)
 
 
 def test_many_refits_do_not_grow(tmp_path):

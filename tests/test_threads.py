@@ -147,7 +147,7 @@ def test_helpers_leave_when_the_fit_is_over(monkeypatch):
 def test_helpers_leave_a_team_that_is_idle():
     # the state of a team between two calls: no task left, nobody dismissed
     plan, args = small_team()
-    team = threads.Team("train_steps", plan.dtype, args[2].team)
+    team = threads.Team("train_steps", plan.dtype, args[2].team, waits=True)
     team.call(args, 2)
     for helper in team._helpers.values():
         helper.result(timeout=60)
