@@ -1,15 +1,35 @@
 """Importing, forking, spawning and threads: each in a process of its own."""
 
+import functools
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.processes import run_python
 
+LAYERS = ["omp", "workqueue", "tbb"]
 
-def require_layer(layer):
-    if layer == "omp":
-        pytest.importorskip("numba.np.ufunc.omppool", exc_type=ImportError)
+
+@functools.cache
+def environment_of(layer):
+    """What makes Numba use a threading layer; skips if it cannot be had."""
+    environment = {"NUMBA_THREADING_LAYER": layer}
+    if layer == "tbb":  # pip puts its library where the system does not look
+        paths = [str(Path(sys.prefix) / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
+    if layer != "workqueue":
+        load = subprocess.run(
+            [sys.executable, "-c", f"import numba.np.ufunc.{layer}pool"],
+            env={**os.environ, **environment},
+            capture_output=True,
+            check=False,
+        )
+        if load.returncode != 0:
+            pytest.skip(f"the library of {layer} cannot be loaded")
+    return environment
 
 
 def test_numba_is_not_imported_before_it_is_needed(tmp_path):
@@ -55,7 +75,6 @@ def test_numba_is_imported_by_the_first_fit(tmp_path):
     ],
 )
 def test_the_start_method_can_still_be_chosen(before, layer, tmp_path):
-    require_layer(layer)
     run_python(
         f"""
         import multiprocessing
@@ -65,7 +84,7 @@ def test_the_start_method_can_still_be_chosen(before, layer, tmp_path):
         assert multiprocessing.get_start_method() == "spawn"
         """,
         tmp_path,
-        NUMBA_THREADING_LAYER=layer,
+        **environment_of(layer),
     )
 
 
@@ -82,10 +101,9 @@ def test_a_start_method_that_was_chosen_stays(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("before", [1, 2])
 def test_a_forked_child_fits_after_a_fit_of_its_parent(before, layer, tmp_path):
-    require_layer(layer)
     output = run_python(
         f"""
         import time
@@ -115,7 +133,7 @@ def test_a_forked_child_fits_after_a_fit_of_its_parent(before, layer, tmp_path):
         print("status", os.waitstatus_to_exitcode(status))
         """,
         tmp_path,
-        NUMBA_THREADING_LAYER=layer,
+        **environment_of(layer),
     )
     assert output.split() == ["status", "0"]
 
@@ -137,39 +155,49 @@ def test_pools_of_forked_and_spawned_processes_fit(tmp_path):
     )
 
 
-FITS_IN_FOUR_THREADS = """
+FITS_IN_THREADS = """
         from concurrent.futures import ThreadPoolExecutor
-        with ThreadPoolExecutor(4) as pool:
-            jobs = [pool.submit(fit, seed=i % 2) for i in range(8)]
+        from fastbp import kernels
+        number = int(os.environ["THREADS"])
+
+        def outputs_of(model):
+            # estimators have threads of their own, kernels those of the layer
+            return (
+                model.predict_proba(X),
+                kernels.dense_forward(X, model.coefs_[0], model.intercepts_[0]),
+            )
+
+        X, _ = data()
+        with ThreadPoolExecutor(number) as pool:
+            jobs = [pool.submit(fit, seed=i % 2) for i in range(max(number, 4))]
             models = [job.result() for job in jobs]
-            X, _ = data()
-            outputs = list(pool.map(lambda m: m.predict_proba(X), models))
+            outputs = list(pool.map(outputs_of, models))
         for seed in (0, 1):
             alone = fit(n_jobs=1, seed=seed)
-            for model, output in zip(models[seed::2], outputs[seed::2]):
+            expected = outputs_of(alone)
+            for model, both in zip(models[seed::2], outputs[seed::2]):
                 assert same(model, alone)
-                assert np.array_equal(output, alone.predict_proba(X))
+                assert np.array_equal(both[0], expected[0])
+                assert np.array_equal(both[1], expected[1])
 """
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_threads_that_fit_at_once_get_the_same_models(layer, tmp_path):
-    require_layer(layer)
+@pytest.mark.parametrize("number", [2, 8])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_threads_that_fit_at_once_get_the_same_models(layer, number, tmp_path):
     run_python(
         """
-        X, _ = data()
-        for n_jobs in (1, None):  # load the serial and the parallel programs
-            fit(n_jobs=n_jobs).predict_proba(X)
+        fit().predict_proba(data()[0])  # loads the programs
         """
-        + FITS_IN_FOUR_THREADS,
+        + FITS_IN_THREADS,
         tmp_path,
-        NUMBA_THREADING_LAYER=layer,
+        **environment_of(layer),
+        THREADS=str(number),
     )
 
 
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_first_fits_of_several_threads_at_once(layer, tmp_path):
-    require_layer(layer)
     run_python(
         """
         import time
@@ -183,9 +211,10 @@ def test_first_fits_of_several_threads_at_once(layer, tmp_path):
 
         Dispatcher.compile = slow
         """
-        + FITS_IN_FOUR_THREADS,
+        + FITS_IN_THREADS,
         tmp_path,
-        NUMBA_THREADING_LAYER=layer,
+        **environment_of(layer),
+        THREADS="4",
     )
 
 
@@ -197,7 +226,6 @@ def test_the_result_is_the_same_under_every_threading_layer(tmp_path):
     """
     digests = set()
     for layer in ("omp", "workqueue"):
-        require_layer(layer)
         digests.add(run_python(code, tmp_path, NUMBA_THREADING_LAYER=layer))
     digests.add(run_python(code, tmp_path, NUMBA_NUM_THREADS="1"))
     assert len(digests) == 1
