@@ -248,7 +248,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 "out_activation_": labels.out_activation,
             }
 
-        n_epochs = 1 if incremental else self.max_iter
+        n_epochs = 1 if incremental else int(self.max_iter)
         events = Events(self, *told, "epoch", n_epochs, attributes)
         if self.solver == "lbfgs":
             outcome = self._minimize(plan, weights, rows, goes_on, events)
@@ -359,7 +359,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         trainer = training.Trainer(
             plan, weights, optimizer, history, self, rows, random_state, validation
         )
-        trainer.run(1 if incremental else self.max_iter, events)
+        trainer.run(1 if incremental else int(self.max_iter), events)
         weights = trainer.weights()
         found = {
             "n_iter_": history.n_iter,
@@ -431,6 +431,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         targets, sample_weight = labels.targets[held_out], rows.sample_weight
         if sample_weight is not None:
             sample_weight = sample_weight[held_out]
+            if sample_weight.sum() == 0:
+                raise ValueError(
+                    "The sample weights of the validation set add up to zero. Increase "
+                    "'validation_fraction' or give more rows a weight."
+                )
 
         def score(outputs):
             return self._score_outputs(outputs, targets, labels, sample_weight)
@@ -455,8 +460,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             self._validate_params()
 
     def _check_partial_fit(self) -> None:
-        if not hasattr(self, "coefs_"):  # as scikit-learn: in the first call
-            self._check_parameters()
+        self._check_parameters()  # scikit-learn: in the first call only
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
@@ -469,6 +473,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return True
 
     def _check_X_y(self, X, y, **options):
+        network.check_indices(X)
         X, y = validate_data(
             self,
             X,
@@ -536,6 +541,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             check_is_fitted(self)
         plain = self._is_plain(X)
         if not plain:
+            network.check_indices(X)
             X = validate_data(self, X, accept_sparse=_SPARSE, reset=False)
         if issparse(X):
             X = X.tocsr()
