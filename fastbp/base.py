@@ -18,7 +18,12 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+)
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -38,6 +43,8 @@ _FLOATS = {
 _SPARSE = ("csr", "csc")
 _PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
+#: Parameters that may be any number, a whole one of a thousand digits among them.
+_REAL_PARAMETERS = ("alpha", "learning_rate_init", "power_t", "tol", "epsilon")
 #: Weights within 2^-20 to 2^20 are left as they are.
 _MODEST_EXPONENT = 20
 #: Packing the weights for the register tiles does not pay for so many rows and less.
@@ -77,6 +84,8 @@ def _checked_sample_weight(sample_weight, X) -> tuple[np.ndarray | None, float]:
     """
     if sample_weight is None:
         return None, 1.0
+    if np.iscomplexobj(sample_weight):
+        raise ValueError("Complex data not supported, got complex sample_weight.")
     sample_weight = _check_sample_weight(sample_weight, X)
     largest = np.abs(sample_weight).max(initial=0.0)
     if largest == 0:
@@ -332,7 +341,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             "loss_": float(result.fun),
             "t_": getattr(self, "t_", 0) if goes_on else 0,
         }
-        diverged = not interrupted and not np.isfinite(result.fun)
+        diverged = not interrupted and training.has_diverged(plan, result.fun)
         return Outcome(weights, found, diverged, report)
 
     def _train(
@@ -458,6 +467,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         if not get_config()["skip_parameter_validation"]:
             self._validate_params()
+            for name in _REAL_PARAMETERS:
+                try:
+                    float(getattr(self, name))
+                except OverflowError:
+                    raise InvalidParameterError(
+                        f"The {name!r} parameter of {type(self).__name__} must be a "
+                        "number that a float can hold. Got a larger one instead."
+                    ) from None
 
     def _check_partial_fit(self) -> None:
         self._check_parameters()  # scikit-learn: in the first call only
@@ -473,7 +490,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return True
 
     def _check_X_y(self, X, y, **options):
-        network.check_indices(X)
+        for given in (X, y):
+            network.check_indices(given)
         X, y = validate_data(
             self,
             X,
@@ -485,7 +503,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        return (X.tocsr() if issparse(X) else X), y
+        X = X.tocsr() if issparse(X) else X
+        return X.astype(X.dtype.newbyteorder("="), copy=False), y
 
     def to_sklearn(self):
         """scikit-learn's own estimator with these parameters and this model.
@@ -553,6 +572,12 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             outputs, finite = self._predict_blocks(X)
         if plain and not finite:
             validate_data(self, X, reset=False)  # says so, unless told to assume it
+        n_outputs = getattr(self, "n_outputs_", outputs.shape[1])
+        if outputs.shape[1] != n_outputs:
+            raise ValueError(
+                f"coefs_ and intercepts_ end in {outputs.shape[1]} outputs, but the "
+                f"model has n_outputs_={n_outputs}."
+            )
         return outputs
 
     def _predict_blocks(self, X) -> tuple[np.ndarray, bool]:

@@ -48,7 +48,7 @@ def to_sklearn(estimator: Any) -> Any:
     fitted = _fitted(estimator, parameters)
     if "coefs_" in fitted:  # scikit-learn's fits expect a copy of the best weights
         for name in ("coefs", "intercepts"):
-            copies = [w.copy() for w in fitted[f"{name}_"]]
+            copies = copy.deepcopy(list(fitted[f"{name}_"]))
             fitted.setdefault(f"_best_{name}", copies)
     vars(twin).update(fitted)
     return twin

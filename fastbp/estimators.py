@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import (
     unique_labels,
 )
 
+from fastbp import network
 from fastbp.base import BaseMLP, Labels, one_of
 from fastbp.callbacks import with_callbacks
 
@@ -549,6 +550,9 @@ feature_names_in_
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_X_y(self, X, y, **options):
+        if issparse(y):
+            network.check_indices(y)
+            y = y.toarray()
         return super()._check_X_y(X, y, y_numeric=True, **options)
 
     def _encode(self, y, incremental, classes):

@@ -148,16 +148,19 @@ def checked_weights(coefs, intercepts, n_features: int) -> Weights:
     dtype = np.float32 if all(w.dtype == np.float32 for w in arrays) else np.float64
     arrays = [w.astype(dtype, copy=False) for w in arrays]
     depth, fan_in = len(coefs), n_features
-    if len(intercepts) != depth:
-        raise ValueError(f"coefs_ has {depth} entries, intercepts_ {len(intercepts)}.")
+    if len(intercepts) != depth or depth == 0:
+        raise ValueError(
+            f"coefs_ has {depth} entries, intercepts_ {len(intercepts)}; both must have "
+            "one for each layer."
+        )
     weights = Weights(arrays[:depth], [])
     for layer, (coef, intercept) in enumerate(
         zip(weights.coefs, arrays[depth:], strict=True)
     ):
-        if coef.ndim != 2 or len(coef) != fan_in:
+        if coef.ndim != 2 or len(coef) != fan_in or coef.size == 0:
             raise ValueError(
                 f"coefs_[{layer}] must have shape ({fan_in}, fan_out) to follow "
-                f"{fan_in} inputs, got {coef.shape}."
+                f"{fan_in} inputs, and at least one column, got {coef.shape}."
             )
         fan_in = coef.shape[1]
         if intercept.size not in (1, fan_in):
@@ -370,7 +373,9 @@ def check_indices(X: Any) -> None:
     if X.format in ("csr", "csc", "bsr"):
         if (np.diff(X.indptr) < 0).any():  # not checked by SciPy if the last is 0
             raise ValueError("indptr must be a non-decreasing sequence")
-        X.check_format(full_check=True)
+        # another matrix of the same arrays, as the check may replace them
+        same = type(X)((X.data, X.indices, X.indptr), shape=X.shape, copy=False)
+        same.check_format(full_check=True)
     elif X.format == "coo" and X.ndim == 2:
         type(X)((X.data, (X.row, X.col)), shape=X.shape)
 

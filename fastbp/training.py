@@ -13,7 +13,7 @@ import numpy as np
 from fastbp import launch, network, threads
 from fastbp.callbacks import Events
 from fastbp.messages import warn
-from fastbp.tables import OPTIMIZER, SOLVERS
+from fastbp.tables import OPTIMIZER, POISSON, SOLVERS
 
 
 class Options(Protocol):
@@ -65,7 +65,7 @@ class History:
     n_iter: int = 0  # epochs of this call
     stopped: bool = False  # by a stopping rule, not by the number of epochs
     interrupted: bool = False  # by Ctrl-C
-    diverged: bool = False  # to a loss that is not finite
+    diverged: bool = False
     samples_seen: int = 0
     loss_curve: list[float] = field(default_factory=list)
     best_loss: float = np.inf
@@ -128,9 +128,9 @@ class Optimizer:
     def end_epoch(self, samples_seen: int) -> None:
         """'invscaling': learning_rate_init / (samples seen + 1) ** power_t."""
         if self.schedule == "invscaling":
-            self.learning_rate = (
-                self.learning_rate_init / (samples_seen + 1) ** self.power_t
-            )
+            with np.errstate(over="ignore"):  # the rate is 0 then
+                decay = np.float64(samples_seen + 1) ** self.power_t
+            self.learning_rate = float(self.learning_rate_init / decay)
 
     def stops(self, reason: str, verbose: Any) -> bool:
         """Whether ``reason`` ends the training; 'adaptive' lowers the rate first."""
@@ -156,6 +156,18 @@ def clipped_batch_size(batch_size: Any, n_samples: int) -> int:
             "sample size. It is going to be clipped"
         )
     return int(np.clip(batch_size, 1, n_samples))
+
+
+def has_diverged(plan: network.Layout, losses: Any) -> bool:
+    """Whether losses tell that training cannot recover: one is NaN or infinite.
+
+    Poisson's may be infinite for a while: where a prediction underflows and the target
+    is not 0, the gradient is finite and leads back.
+    """
+    lost = np.isnan(losses)
+    if plan.net.loss != POISSON:
+        lost = lost | np.isinf(losses)
+    return bool(np.any(lost))
 
 
 class Trainer:
@@ -252,13 +264,13 @@ class Trainer:
         flops = 6 * self.plan.multiplications * self._batch_size
         step = launch.serial_seconds(flops, self.plan.dtype)
         steps = max_epochs * -(-self._n // self._batch_size)
-        alone = step * steps < network.WORTH_HELP
+        alone = steps < network.WORTH_HELP / step
         return threads.Pace(1 if alone else self._workers, step)
 
     def _epoch(self) -> float:
         """Take every batch once, in slices; the mean loss over the rows.
 
-        Not those after a batch whose loss is not finite, nor is the mean then.
+        Not those after a batch that has diverged; the mean is not finite then.
         """
         n_batches = -(-self._n // self._batch_size)
         losses = np.zeros(n_batches)
@@ -283,8 +295,8 @@ class Trainer:
                 self._pace.expects(last - first),
             )
             self._pace.record(seconds / (last - first))
-            if not np.isfinite(losses[first:last]).all():
-                break  # the weights are lost: more steps cannot bring them back
+            if has_diverged(self.plan, losses[first:last]):
+                break
             first = last
         rows = np.full(n_batches, float(self._batch_size))
         rows[-1] = self._n - (n_batches - 1) * self._batch_size
@@ -305,7 +317,7 @@ class Trainer:
             improved = self._validate(self.validation)
         history.no_improvement_count = 0 if improved else history.no_improvement_count + 1
         self.optimizer.end_epoch(history.samples_seen)
-        if not np.isfinite(loss):
+        if has_diverged(self.plan, loss):
             history.stopped = history.diverged = True
         elif history.no_improvement_count > options.n_iter_no_change:
             what = "Training loss" if self.validation is None else "Validation score"

@@ -82,8 +82,8 @@ def test_a_diverging_fit_with_early_stopping_keeps_the_best_weights():
     )
     with pytest.warns(ConvergenceWarning, match="diverged in epoch"):
         model.fit(X * 3, T)
-    assert np.isnan(model.loss_)
-    assert np.isnan(model.validation_scores_[-1])
+    assert not np.isfinite(model.loss_)
+    assert not np.isfinite(model.validation_scores_[-1])
     assert model.n_iter_ < 300
     assert np.isfinite(model.best_validation_score_)
     assert np.isfinite(model.predict(X)).all()
@@ -269,7 +269,17 @@ def test_float32_stays_float32_throughout():
         assert model.predict(X.astype(np.float32)).dtype == np.float32
 
 
-def test_an_infinite_loss_alone_is_no_error():
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_infinite_loss_is_an_error_even_with_finite_weights(solver):
+    # the square of the error overflows, its gradient does not
+    model = MLPRegressor(solver=solver, max_iter=50, random_state=0)
+    with pytest.raises(ValueError, match=r"produced a non-finite loss.*in epoch [01]:"):
+        model.fit(X, T * 1e160)
+    assert not hasattr(model, "coefs_")
+    model.fit(X, T)
+
+
+def test_an_infinite_poisson_loss_alone_is_no_error():
     # y > 0 with a prediction that underflows: the loss is inf, the gradient finite
     y = np.zeros(20)
     y[0] = 1.0

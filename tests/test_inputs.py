@@ -576,6 +576,112 @@ def test_an_error_leaves_a_fitted_model_usable(model):
     np.testing.assert_array_equal(outputs_of(fitted, X), before)
 
 
+BAD_WEIGHTS = {
+    "nan": (np.nan, "Input sample_weight contains NaN"),
+    "inf": (np.inf, "Input sample_weight contains infinity"),
+    "text": ("heavy", "could not convert string to float"),
+    "zero": (0.0, "must contain at least one non-zero number"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+@pytest.mark.parametrize("model", ESTIMATORS)
+def test_bad_weights_are_a_named_error_and_change_nothing(model, bad):
+    X, y = small_data(model)
+    weight, message = BAD_WEIGHTS[bad]
+    fitted, rows = model(**QUICK).fit(X, y), np.full(len(X), weight)
+    before = outputs_of(fitted, X)
+    for call in (fitted.fit, fitted.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            call(X, y, sample_weight=rows)
+        with pytest.raises(ValueError, match="must be 1D array or scalar, got 2D"):
+            call(X, y, sample_weight=np.ones((len(X), 2)))
+    np.testing.assert_array_equal(outputs_of(fitted, X), before)
+    assert_equal_models(fitted.fit(X, y), model(**QUICK).fit(X, y))
+
+
+@pytest.mark.parametrize("model", ESTIMATORS)
+def test_a_validation_set_without_weight_is_an_error(model):
+    X, y = small_data(model)
+    weights = np.zeros(len(X))
+    weights[0] = 1  # a row that this seed trains on
+    with pytest.raises(ValueError, match="of the validation set add up to zero"):
+        model(**QUICK, early_stopping=True).fit(X, y, sample_weight=weights)
+
+
+def torn(form):
+    """A sparse matrix that tells of numbers that it does not have."""
+    X = getattr(sparse, f"{form}_array")(np.ones((30, 30)))
+    if form == "coo":
+        X.row[5] = 10**6
+    else:
+        X.indptr[5] = 10**6
+    return X
+
+
+def far(form):
+    X = getattr(sparse, f"{form}_array")(np.ones((30, 30)))
+    X.indices[7] = 10**6
+    return X
+
+
+def hidden(form):
+    """As ``torn``, although its number of stored numbers is said to be 0."""
+    X = torn(form)
+    X.indptr[-1] = 0
+    return X
+
+
+@pytest.mark.parametrize(
+    ("damage", "form"),
+    [(torn, "csr"), (torn, "csc"), (torn, "bsr"), (torn, "coo"), (hidden, "csr")]
+    + [(hidden, "csc"), (far, "csr"), (far, "csc")],
+)
+def test_sparse_matrices_with_wrong_indices_are_an_error(damage, form):
+    # SciPy and scikit-learn read outside of their arrays, which may end the process
+    X, y = damage(form), np.arange(30) % 2
+    fitted = MLPClassifier(**QUICK).fit(np.eye(30), y)
+    message = "indptr|index|indices"
+    for call in (fitted.predict, lambda X: fitted.fit(X, y)):
+        with pytest.raises(ValueError, match=message):
+            call(X)
+    assert fitted.predict(np.eye(30)).shape == (30,)
+
+
+@pytest.mark.parametrize("model", ESTIMATORS)
+@pytest.mark.parametrize(
+    "change", [{"activation": "swish"}, {"dtype": "half"}, {"batch_size": 0}]
+)
+def test_parameters_changed_to_bad_ones_before_partial_fit(model, change):
+    X, y = small_data(model)
+    fitted = model(**QUICK).partial_fit(
+        X, y, **({"classes": range(3)} if model is MLPClassifier else {})
+    )
+    name = next(iter(change))
+    good, before = fitted.get_params()[name], outputs_of(fitted, X)
+    with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter"):
+        fitted.set_params(**change).partial_fit(X, y)
+    fitted.set_params(**{name: good})
+    np.testing.assert_array_equal(outputs_of(fitted, X), before)
+
+
+def test_inputs_that_share_memory():
+    memory = np.random.default_rng(0).uniform(1, 2, 60 * 6)
+    X, y, weights = memory[: 60 * 5].reshape(60, 5), memory[7:67], memory[300:]
+    copies = [a.copy() for a in (X, y, weights)]
+    shared = MLPRegressor(**QUICK).fit(X, y, sample_weight=weights)
+    assert_equal_models(shared, MLPRegressor(**QUICK).fit(*copies))
+    np.testing.assert_array_equal(X, copies[0])
+    # coefs_ of a network that shares one matrix between its layers
+    model = MLPRegressor(hidden_layer_sizes=(5, 5), max_iter=1).fit(X, y)
+    model.coefs_[1] = model.coefs_[0]
+    apart = model.predict(X), model.predict(X[:1])
+    model.coefs_[1] = model.coefs_[0].copy()
+    np.testing.assert_array_equal(apart[0], model.predict(X))
+    np.testing.assert_array_equal(apart[1], model.predict(X[:1]))
+    model.set_params(warm_start=True).fit(X, y)
+
+
 # Small and odd, but accepted
 
 
@@ -697,7 +803,7 @@ def test_regression_targets_of_all_dtypes():
     assert_same_fit(MLPRegressor, X, y > 3)
 
 
-@pytest.mark.parametrize("scale", [1e6, 1e-6, 1e-200])
+@pytest.mark.parametrize("scale", [1e6, 1e-6, 1e-200, 1e-310])
 @pytest.mark.parametrize("model", ESTIMATORS)
 def test_large_and_small_values(model, scale):
     X, y = small_data(model)

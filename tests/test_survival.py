@@ -78,6 +78,34 @@ def test_ctrl_c_returns_within_a_second(case, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_while_it_compiles_returns_within_a_second(tmp_path):
+    code = (
+        ENDLESS
+        + """
+print("ready", flush=True)
+model, X, y = CASES["small"]()
+model.max_iter = 2
+try:
+    model.fit(X, y)
+    assert model.n_iter_ == 0
+except KeyboardInterrupt:  # before it came to the training
+    assert not hasattr(model, "coefs_")
+print("back", flush=True)
+assert model.fit(X, y).n_iter_ == 2  # needs what was being compiled
+"""
+    )
+    process = start_python(code, tmp_path, FASTBP_CACHE="0")
+    assert process.stdout.readline() == "ready\n", finish(process)[2]
+    time.sleep(4)  # into the import of Numba, or into the compilation
+    process.send_signal(signal.SIGINT)
+    sent = time.perf_counter()
+    assert process.stdout.readline() == "back\n", finish(process)[2]
+    assert time.perf_counter() - sent < 1
+    status, _, errors = finish(process)
+    assert status == 0, errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_again_and_again_at_any_time(tmp_path):
     # while it imports, compiles or loads, checks, trains, leaves
     run_python(

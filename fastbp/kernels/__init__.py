@@ -555,6 +555,16 @@ def sgd_update(
     _run_update(state, gradient, SGD, float(learning_rate), decays, bool(nesterov))
 
 
+def _share_memory(a, b):
+    """Whether two contiguous arrays share memory, for ``@njit`` code."""
+    a_starts, b_starts = a.ctypes.data, b.ctypes.data
+    a_ends, b_ends = a_starts + a.size * a.itemsize, b_starts + b.size * b.itemsize
+    return a_starts < b_ends and b_starts < a_ends
+
+
+_overlap = njit(error_model="numpy")(_share_memory)
+
+
 @overload(adam_update)
 def _overload_adam_update(
     theta,
@@ -658,14 +668,6 @@ def _require_arrays(function, *given):
                 f"{function} takes C-contiguous arrays of one dtype, float32 or "
                 f"float64, with {[n for _, n in given]} dimensions; got {array}"
             )
-
-
-@njit(error_model="numpy")
-def _overlap(a, b):
-    """Whether two contiguous arrays of one dtype share memory."""
-    a_starts, b_starts = a.ctypes.data, b.ctypes.data
-    a_ends, b_ends = a_starts + a.size * a.itemsize, b_starts + b.size * b.itemsize
-    return a_starts < b_ends and b_starts < a_ends
 
 
 def _literal_activation(activation):
