@@ -1,7 +1,7 @@
 """Random calls on random estimators: each must end in a result or an ordinary error.
 
 ``python -m tests.fuzz --minutes 60 --seed 0`` runs workers one after another, with the
-kernels' bounds checks on, and exits with 1 after a crash, a hang, an error of a type that
+kernels' bounds checks on (NUMBA_BOUNDSCHECK=0: off), and exits with 1 after a crash, a hang, an error of a type that
 scikit-learn does not document, or a promise that is not kept (``Broken``). A worker says
 what it will do before it does it, so that the parent knows what it died of. Case k
 depends on (seed, k) only: ``python -m tests.fuzz --seed 0 --case k`` shows its steps. An
@@ -651,7 +651,7 @@ class Parent:
         command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz", "--worker"]
         command += [f"--seed={self.options.seed}", f"--first={first}", f"--batch={count}"]
         command += [f"--sabotage={self.options.sabotage}"] * bool(self.options.sabotage)
-        env = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
+        env = {"NUMBA_BOUNDSCHECK": "1", **os.environ}
         pipe, root = subprocess.PIPE, Path(__file__).parents[1]
         with (
             tempfile.TemporaryFile("w+") as errors,
