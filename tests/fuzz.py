@@ -1,11 +1,12 @@
 """Random calls on random estimators: each must end in a result or an ordinary error.
 
-``python -m tests.fuzz --minutes 60 --seed 0`` runs workers one after another, with the
-kernels' bounds checks on (NUMBA_BOUNDSCHECK=0: off), and exits with 1 after a crash, a hang, an error of a type that
-scikit-learn does not document, or a promise that is not kept (``Broken``). A worker says
-what it will do before it does it, so that the parent knows what it died of. Case k
-depends on (seed, k) only: ``python -m tests.fuzz --seed 0 --case k`` shows its steps. An
-odd error is no defect if scikit-learn's own estimator, in the same case, raises its like.
+``python -m tests.fuzz --minutes 60 --seed 0`` runs workers one after another and exits
+with 1 after a crash, a hang, an error of a type that scikit-learn does not document, or a
+promise that is not kept (``Broken``). The kernels' accesses are checked, unless under
+NUMBA_BOUNDSCHECK=0. A worker says what it will do before it does it, so that the parent
+knows what it died of. Case k depends on (seed, k) only: ``python -m tests.fuzz --seed 0
+--case k`` shows its steps. An odd error is no defect if scikit-learn's own estimator, in
+the same case, raises its like.
 """
 
 import argparse

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-
 # With nothing in the cache all programs are compiled, in silence.
 pytestmark = pytest.mark.timeout(600)
 SILENCE = "--limit=500"

@@ -648,6 +648,71 @@ def test_sparse_matrices_with_wrong_indices_are_an_error(damage, form):
     assert fitted.predict(np.eye(30)).shape == (30,)
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr"])
+def test_sparse_inputs_are_never_modified(form):
+    # their checks by SciPy replace indices and byte order where they find reason to
+    X = getattr(sparse, f"{form}_array")(small_data(MLPClassifier)[0])
+    if form in ("csr", "csc"):  # of others SciPy cannot convert such numbers
+        X.data = X.data.astype(">f8")
+    if form != "coo":
+        X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int32)
+    before = {name: value for name, value in vars(X).items() if hasattr(value, "dtype")}
+    copies = {name: value.copy() for name, value in before.items()}
+    MLPClassifier(**QUICK).fit(X, np.arange(60) % 2).predict(X)
+    for name, value in before.items():
+        assert vars(X)[name] is value
+        np.testing.assert_array_equal(value, copies[name])
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8"])
+@pytest.mark.parametrize("model", ESTIMATORS)
+def test_frames_of_big_endian_numbers(model, dtype):
+    X, y = small_data(model)
+    frame = pd.DataFrame(X.astype(dtype))
+    same = X.astype(np.dtype(dtype).newbyteorder("="))
+    fitted = model(**QUICK).fit(frame, y)
+    assert_equal_models(fitted, model(**QUICK).fit(same, y))
+    np.testing.assert_array_equal(outputs_of(fitted, frame), outputs_of(fitted, same))
+
+
+def test_sparse_regression_targets_are_dense_ones():
+    X, y = small_data(MLPRegressor)
+    Y = np.c_[y, y % 2]
+    expected = MLPRegressor(**QUICK).fit(X, Y)
+    for container in (sparse.csr_array, sparse.csc_matrix, sparse.coo_array):
+        assert_equal_models(MLPRegressor(**QUICK).fit(X, container(Y)), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["alpha", "learning_rate_init", "power_t", "tol", "epsilon"]
+)
+def test_numbers_beyond_all_floats_are_invalid_parameters(name):
+    X, y = small_data(MLPRegressor)
+    with pytest.raises(InvalidParameterError, match=f"{name}.* a float can hold"):
+        MLPRegressor(**QUICK, **{name: 10**400}).fit(X, y)
+
+
+def test_huge_and_small_whole_numbers_that_are_counts():
+    X, y = small_data(MLPRegressor, n=400)
+    huge = {"batch_size": 10**400, "n_iter_no_change": 10**400}
+    with pytest.warns(match="It is going to be clipped"):
+        model = MLPRegressor(**QUICK, **huge).fit(X, y)
+    whole = MLPRegressor(**QUICK, batch_size=400).fit(X, y)
+    assert_equal_models(model, whole)
+    many = MLPRegressor(hidden_layer_sizes=(6,), max_iter=10**400, tol=1e3)
+    assert many.fit(X, y).n_iter_ < 100
+    few = {**QUICK, "max_iter": np.int8(2), "batch_size": 1}  # 800 steps
+    assert MLPRegressor(**few).fit(X, y).n_iter_ == 2
+
+
+def test_a_learning_rate_that_falls_below_all_numbers_is_0():
+    X, y = small_data(MLPRegressor)
+    options = {"solver": "sgd", "learning_rate": "invscaling", "power_t": 1000}
+    model = MLPRegressor(**QUICK, **options).fit(X, y)
+    assert np.isfinite(model.loss_)
+    assert model._optimizer.learning_rate == 0
+
+
 @pytest.mark.parametrize("model", ESTIMATORS)
 @pytest.mark.parametrize(
     "change", [{"activation": "swish"}, {"dtype": "half"}, {"batch_size": 0}]
@@ -877,6 +942,31 @@ def test_assigned_weights_of_a_wrong_shape_are_an_error(change):
     for estimator in (reference.MLPRegressor, MLPRegressor):
         with pytest.raises(ValueError, match=r"shape|dimension|size"):
             with_assigned(estimator, WRONG_SHAPES[change])
+
+
+def without_last_layer(model):
+    model.coefs_.pop()
+    model.intercepts_.pop()
+
+
+def without_layers(model):
+    model.coefs_, model.intercepts_ = [], []
+
+
+def without_outputs(model):
+    model.coefs_[-1], model.intercepts_[-1] = np.ones((6, 0)), np.ones(0)
+
+
+@pytest.mark.parametrize("change", [without_last_layer, without_layers, without_outputs])
+@pytest.mark.parametrize("model", ESTIMATORS)
+def test_assigned_weights_of_too_few_layers_or_columns_are_an_error(model, change):
+    X, y = small_data(model)
+    fitted = model(**QUICK).fit(X, y)
+    outputs_of(fitted, X[:1])  # the row reader knows the weights as they were
+    change(fitted)
+    for rows in (X, X[:1]):
+        with pytest.raises(ValueError, match="coefs_"):
+            outputs_of(fitted, rows)
 
 
 CASTS = {
