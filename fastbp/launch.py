@@ -142,11 +142,16 @@ def _free() -> int:
     return most - sum(call.threads for call in _calls)
 
 
+def _waiting() -> list[_Call]:
+    """The calls that wait for their turn, in their order."""
+    return [call for place in _queue if (call := place()) is not None]
+
+
 def _wait_for_turn(call: _Call) -> None:
     deadline, place = time.monotonic() + _PATIENCE, weakref.ref(call)
     _queue.append(place)
     try:
-        while _free() < 1 or next(filter(None, (w() for w in _queue))) is not call:
+        while _free() < 1 or _waiting()[0] is not call:
             if not _turn.wait(deadline - time.monotonic()):
                 break
     finally:
@@ -163,7 +168,7 @@ def threads_for_call(n_threads: int, waits: bool = False) -> Iterator[int]:
     with _turn:
         if waits:
             _wait_for_turn(call)
-        free = 1 if _forked else _free() - len(_queue)
+        free = 1 if _forked else _free() - len(_waiting())
         call.threads = max(1, min(n_threads, free))
         _calls.add(call)
     try:

@@ -13,7 +13,8 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,9 @@ def _attended(program: Any, args: tuple, state: np.ndarray) -> float:
                 continue
     except BaseException:
         state[STOP] = 1
-        driver.exception()
+        while not driver.done():  # a few milliseconds, whatever else is pressed
+            with suppress(KeyboardInterrupt):
+                wait([driver])
         raise
 
 
