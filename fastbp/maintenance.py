@@ -94,7 +94,10 @@ def _processor() -> Iterator[tuple[str, str]]:
 
 
 def _threads() -> Iterator[tuple[str, str]]:
-    layer = launch.threading_layer()
+    try:
+        layer = launch.threading_layer()
+    except Exception as error:  # one was asked for that cannot be loaded
+        layer = f"none: {type(error).__name__}: {error}"
     limits = launch.thread_limits()
     causes = ", ".join(f"{name} {limit}" for name, limit in limits.items())
     yield "threads", f"{launch.thread_limit()} (the least of: {causes})"

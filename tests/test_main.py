@@ -1,6 +1,7 @@
 """``python -m fastbp`` and the examples, run as a user runs them."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def main(*arguments, returncode=0):
+def main(*arguments, returncode=0, **environment):
     result = subprocess.run(
         [sys.executable, "-m", "fastbp", *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=280,
@@ -68,3 +70,25 @@ def test_four_steps_example_learns_the_digits(capsys):
     spec.loader.exec_module(example)
     assert example.main(epochs=10) > 0.95
     assert "loss" in capsys.readouterr().out
+
+
+def test_doctor_tells_what_a_report_needs():
+    text = main("--doctor")
+    for name in ("fastbp", "numba", "target", "vectors", "threads", "compile cache"):
+        assert re.search(rf"^{name} +\S", text, re.MULTILINE), name
+    assert re.search(r"^ +\d+ files, \d+\.\d MB; [1-9]\d* of this version", text, re.M)
+    for dtype, deviation in (("float64", 1e-12), ("float32", 1e-5)):
+        found = re.search(rf"^trial {dtype} .*its loss within (\S+) of", text, re.M)
+        assert float(found[1]) < deviation
+
+
+def test_doctor_warns_of_workqueue():
+    text = main("--doctor", NUMBA_THREADING_LAYER="workqueue")
+    assert re.search(r"^WARNING .*workqueue layer", text, re.MULTILINE)
+
+
+def test_doctor_survives_what_it_reports():
+    text = main("--doctor", NUMBA_THREADING_LAYER="nonsense", NUMBA_CACHE_DIR="/dev/null")
+    assert re.search(r"^threading layer  none: ValueError", text, re.MULTILINE)
+    assert "WARNING" not in text
+    assert len(re.findall(r"^trial .*scikit-learn's$", text, re.MULTILINE)) == 2

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 import tracemalloc
 import warnings
 from concurrent.futures import Future
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from fastbp import MLPClassifier, launch, network, threads
-from fastbp.tables import OPTIMIZER
+from fastbp import MLPClassifier, cache, launch, network, threads
+from fastbp.tables import DONE, OPTIMIZER
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -127,6 +128,23 @@ def test_a_fit_goes_on_alone_when_no_thread_can_be_started(monkeypatch):
     monkeypatch.setattr(threads, "_pool", Full)
     monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
     assert_same_bits(fit(), alone)
+
+
+def test_nobody_waits_for_a_helper_that_has_failed(monkeypatch):
+    # as of an access out of bounds, while its task keeps the driver waiting
+    def program(state, workers, worker):
+        if worker > 0:
+            raise IndexError("out of bounds")
+        while state[DONE] < 1:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(cache, "ready", lambda *args: program)
+    monkeypatch.setattr(launch, "_cores", lambda: 2)
+    state = threads.team_state(1)
+    team = threads.Team("train_steps", np.dtype(np.float64), state)
+    with pytest.raises(IndexError, match="out of bounds"):
+        team.call((state,), 2)
+    team.dismiss()
 
 
 def test_helpers_leave_when_the_fit_is_over(monkeypatch):
