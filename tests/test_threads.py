@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from fastbp import MLPClassifier, cache, launch, network, threads
-from fastbp.tables import DONE, OPTIMIZER
+from fastbp.tables import DONE, OPTIMIZER, STOP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -170,6 +170,21 @@ def test_helpers_leave_a_team_that_is_idle():
     for helper in team._helpers.values():
         helper.result(timeout=60)
     team.dismiss()
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_a_team_that_is_stopped_takes_no_step(worker):
+    plan, args = small_team()
+    theta, taken = args[1][0], args[-1]
+    before = theta.copy()
+    args[2].team[STOP] = 1
+    program = cache.ready("train_steps", plan.dtype, (*args, 2, worker))
+    program(*args, 2, worker)
+    assert taken[0] == 0
+    np.testing.assert_array_equal(theta, before)
+    args[2].team[STOP] = 0
+    program(*args, 1, 0)
+    assert taken[0] == 2
 
 
 def small_team():
