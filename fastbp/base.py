@@ -8,7 +8,7 @@ import copy
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Complex, Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -84,8 +84,8 @@ def _checked_sample_weight(sample_weight, X) -> tuple[np.ndarray | None, float]:
     """
     if sample_weight is None:
         return None, 1.0
-    if np.iscomplexobj(sample_weight):
-        raise ValueError("Complex data not supported, got complex sample_weight.")
+    if isinstance(sample_weight, Complex) and not isinstance(sample_weight, Real):
+        raise ValueError(f"Complex data not supported, got {sample_weight=}.")
     sample_weight = _check_sample_weight(sample_weight, X)
     largest = np.abs(sample_weight).max(initial=0.0)
     if largest == 0:

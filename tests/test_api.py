@@ -229,17 +229,3 @@ def test_the_result_is_the_same_under_every_threading_layer(tmp_path):
         digests.add(run_python(code, tmp_path, NUMBA_THREADING_LAYER=layer))
     digests.add(run_python(code, tmp_path, NUMBA_NUM_THREADS="1"))
     assert len(digests) == 1
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("not a directory")
-    run_python(
-        """
-        from fastbp import MLPRegressor
-        model = MLPRegressor(hidden_layer_sizes=(3,), max_iter=1)
-        model.fit([[0.0], [1.0]], [0.0, 1.0]).predict([[2.0]])
-        """,
-        tmp_path,
-        NUMBA_CACHE_DIR=str(blocked / "cache"),
-    )

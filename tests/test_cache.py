@@ -11,7 +11,28 @@ import pytest
 import fastbp
 from tests.processes import finish, run_python, start_python
 
-# The smallest program will do: how code is kept does not depend on what it does.
+# How code is kept does not depend on what it does: a program that compiles in no time.
+TINY_SOURCE = """
+def increase(array):
+    for i in range(array.size):
+        array[i] += 1
+"""
+TINY = """
+import importlib.util
+warnings.simplefilter("default")
+from fastbp import cache
+spec = importlib.util.spec_from_file_location("fastbp.kernels.tiny", os.environ["TINY"])
+sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules[spec.name])
+cache._MODULES["increase"] = "tiny"
+for dtype in os.environ.get("DTYPES", "f8").split():
+    array = np.ones(3, dtype)
+    program = cache.ready("increase", array.dtype, (array,))
+    program(array)
+    print(sum(program.stats.cache_hits.values()), array.sum())
+"""
+
+# The smallest of the real ones.
 UPDATE = """
 warnings.simplefilter("default")
 from fastbp import cache, kernels
@@ -26,36 +47,38 @@ for dtype in os.environ.get("DTYPES", "f8").split():
 
 @pytest.fixture(scope="module")
 def full_cache(tmp_path_factory):
-    """A cache that has ``UPDATE``, and what it prints when it finds nothing there."""
-    directory = tmp_path_factory.mktemp("cache")
-    work = tmp_path_factory.mktemp("work")
-    where = {"NUMBA_CACHE_DIR": str(directory), "DTYPES": "f8 f4"}
-    return directory, run_python(UPDATE, work, **where).split()
+    """A cache that has ``TINY``, and the path of its source."""
+    directory, work = (tmp_path_factory.mktemp(name) for name in ("cache", "work"))
+    source = work / "tiny.py"
+    source.write_text(TINY_SOURCE)
+    where = {"NUMBA_CACHE_DIR": str(directory), "DTYPES": "f8 f4", "TINY": str(source)}
+    assert run_python(TINY, work, **where).split() == ["0", "6.0", "0", "6.0"]
+    return directory, source
 
 
 @pytest.fixture
-def kept(full_cache, tmp_path):
-    """A copy to spoil: (directory, results of a process without a cache)."""
-    directory, printed = full_cache
+def kept(full_cache, tmp_path, monkeypatch):
+    """A copy to spoil."""
+    directory, source = full_cache
     copied = tmp_path / "cache"
     shutil.copytree(directory, copied)
-    assert printed[0::2] == ["0", "0"]
-    return copied, printed[1::2]
+    monkeypatch.setenv("TINY", str(source))
+    return copied
 
 
-def update(directory, tmp_path, **environment):
-    """(cache hits, result, warnings) of a process that updates float64 parameters."""
-    process = start_python(
-        UPDATE, tmp_path, NUMBA_CACHE_DIR=str(directory), **environment
-    )
-    status, output, errors = finish(process)
+def run(directory, tmp_path, code=TINY, **environment):
+    """(cache hits, result, warnings) of a process, which has to end well."""
+    environment = {"NUMBA_CACHE_DIR": str(directory), **environment}
+    status, output, errors = finish(start_python(code, tmp_path, **environment))
     assert status == 0, errors
     return *output.split(), errors
 
 
+HIT, MISS = ("1", "6.0", ""), ("0", "6.0", "")
+
+
 def test_a_second_process_loads_what_the_first_has_compiled(kept, tmp_path):
-    directory, (expected, _) = kept
-    assert update(directory, tmp_path) == ("1", expected, "")
+    assert run(kept, tmp_path) == HIT
 
 
 def test_a_fit_loads_what_another_process_has_compiled(tmp_path):
@@ -91,41 +114,36 @@ def replace_by_a_directory(path):
 @pytest.mark.parametrize("what", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", [cut, empty, nought, replace_by_a_directory])
 def test_a_damaged_cache_is_rebuilt(kept, tmp_path, what, damage):
-    directory, (expected, _) = kept
-    (victim,) = directory.rglob(f"*_f8_*.{what}")
+    (victim,) = kept.rglob(f"*_f8_*.{what}")
     damage(victim)
-    hits, result, warned = update(directory, tmp_path)
-    assert (hits, result) == ("0", expected)
+    hits, result, warned = run(kept, tmp_path)
+    assert (hits, result) == ("0", "6.0")
     # data that is not there is no damage: Numba compiles without a word
     silent = (what, damage) == ("nbc", replace_by_a_directory)
     assert silent or "fastbp's compile cache cannot be used" in warned
     if damage is not replace_by_a_directory:
-        assert update(directory, tmp_path) == ("1", expected, "")
+        assert run(kept, tmp_path) == HIT
 
 
 @pytest.mark.parametrize("what", ["nbi", "nbc"])
 def test_a_cache_that_was_deleted_in_part_is_rebuilt(kept, tmp_path, what):
-    directory, (expected, _) = kept
-    for path in directory.rglob(f"*.{what}"):
+    for path in kept.rglob(f"*.{what}"):
         path.unlink()
-    assert update(directory, tmp_path) == ("0", expected, "")
-    assert update(directory, tmp_path) == ("1", expected, "")
+    assert run(kept, tmp_path) == MISS
+    assert run(kept, tmp_path) == HIT
 
 
 def test_files_that_were_swapped_are_noticed(kept, tmp_path):
-    directory, expected = kept
-    (one,), (other,) = directory.rglob("*_f8_*.nbc"), directory.rglob("*_f4_*.nbc")
+    (one,), (other,) = kept.rglob("*_f8_*.nbc"), kept.rglob("*_f4_*.nbc")
     one.rename(tmp_path / "one")
     other.rename(one)
     (tmp_path / "one").rename(other)
-    where = {"NUMBA_CACHE_DIR": str(directory), "DTYPES": "f8 f4"}
-    status, output, warned = finish(start_python(UPDATE, tmp_path, **where))
-    assert status == 0, warned
-    assert output.split()[1::2] == expected
-    assert "holds update_all_serial_f4" in warned
-    assert "holds update_all_serial_f8" in warned
-    output = run_python(UPDATE, tmp_path, **where)
-    assert output.split() == ["1", expected[0], "1", expected[1]]
+    where = {"NUMBA_CACHE_DIR": str(kept), "DTYPES": "f8 f4"}
+    status, output, warned = finish(start_python(TINY, tmp_path, **where))
+    assert (status, output.split()) == (0, ["0", "6.0", "0", "6.0"]), warned
+    assert "holds increase_serial_f4" in warned
+    assert "holds increase_serial_f8" in warned
+    assert run_python(TINY, tmp_path, **where).split() == ["1", "6.0", "1", "6.0"]
 
 
 @pytest.mark.parametrize(
@@ -136,47 +154,44 @@ def test_files_that_were_swapped_are_noticed(kept, tmp_path):
         ("simd.py", "else 1e-280", "else 1e280"),
     ],
 )
-def test_edited_kernels_are_compiled_anew(kept, tmp_path, file, old, new):
-    directory, (expected, _) = kept
-    package = Path(fastbp.__file__).parent
-    copy = tmp_path / "fastbp"
-    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    source = copy / "kernels" / file
+def test_edited_kernels_are_compiled_anew(tmp_path, file, old, new):
+    package = tmp_path / "fastbp"
+    shutil.copytree(
+        Path(fastbp.__file__).parent,
+        package,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    directory, source = tmp_path / "cache", package / "kernels" / file
     where = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    assert update(directory, tmp_path, **where)[:2] == ("0", expected)
-    assert update(directory, tmp_path, **where)[:2] == ("1", expected)
+    hits, expected, _ = run(directory, tmp_path, UPDATE, **where)
+    assert hits == "0"
     text = source.read_text()
     assert text.count(old) == 1
     source.write_text(text.replace(old, new))
-    hits, result, _ = update(directory, tmp_path, **where)
+    hits, result, _ = run(directory, tmp_path, UPDATE, **where)
     assert hits == "0"
     assert result != expected
     source.write_text(text)
-    assert update(directory, tmp_path, **where)[:2] == ("1", expected)
+    assert run(directory, tmp_path, UPDATE, **where) == ("1", expected, "")
 
 
 @pytest.mark.parametrize("switch", ["NUMBA_OPT", "NUMBA_BOUNDSCHECK"])
 def test_other_settings_of_numba_are_other_code(kept, tmp_path, switch):
-    directory, (expected, _) = kept
     value = "0" if os.environ.get(switch) == "1" else "1"
-    hits, result, _ = update(directory, tmp_path, **{switch: value})
-    assert (hits, result) == ("0", expected)
+    assert run(kept, tmp_path, **{switch: value}) == MISS
+    assert run(kept, tmp_path) == HIT
 
 
 def test_six_processes_start_cold_on_one_empty_cache(kept, tmp_path):
-    _, (expected, _) = kept
-    directory = tmp_path / "new"
-    processes = []
+    processes, directory = [], tmp_path / "new"
     for i in range(6):
         (tmp_path / str(i)).mkdir()
-        processes.append(
-            start_python(UPDATE, tmp_path / str(i), NUMBA_CACHE_DIR=str(directory))
-        )
+        where = {"NUMBA_CACHE_DIR": str(directory)}
+        processes.append(start_python(TINY, tmp_path / str(i), **where))
     for process in processes:
         status, output, errors = finish(process)
-        assert (status, errors) == (0, "")
-        assert output.split()[1] == expected
-    assert update(directory, tmp_path) == ("1", expected, "")
+        assert (status, output.split()[1], errors) == (0, "6.0", "")
+    assert run(directory, tmp_path) == HIT
 
 
 @pytest.mark.slow
@@ -193,9 +208,8 @@ def test_six_fits_start_cold_on_one_empty_cache(tmp_path):
 
 
 def test_the_cache_can_be_turned_off(kept, tmp_path):
-    _, (expected, _) = kept
     directory = tmp_path / "unused"
-    assert update(directory, tmp_path, FASTBP_CACHE="0") == ("0", expected, "")
+    assert run(directory, tmp_path, FASTBP_CACHE="0") == MISS
     assert not directory.exists()
 
 
@@ -208,15 +222,12 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
 def test_a_full_disk_is_no_reason_to_fail(kept, tmp_path):
     pytest.importorskip("resource")
-    _, (expected, _) = kept
     directory = tmp_path / "full"
-    process = start_python(UNWRITABLE + UPDATE, tmp_path, NUMBA_CACHE_DIR=str(directory))
-    status, output, errors = finish(process)
-    assert status == 0, errors
-    assert output.split() == ["0", expected]
-    assert "fastbp's compile cache cannot be used" in errors
+    hits, result, warned = run(directory, tmp_path, UNWRITABLE + TINY)
+    assert (hits, result) == ("0", "6.0")
+    assert "fastbp's compile cache cannot be used" in warned
     # whatever the disk has kept does not harm a later process
-    assert update(directory, tmp_path)[1:] == (expected, "")
+    assert run(directory, tmp_path)[1:] == ("6.0", "")
 
 
 WITHOUT_PRIVILEGES = """
@@ -230,8 +241,7 @@ assert cache.directory() is None, cache.directory()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux")
-def test_a_package_that_cannot_be_written_and_no_home(kept, tmp_path):
-    _, (expected, _) = kept
+def test_a_package_that_cannot_be_written_and_no_home(tmp_path):
     package = tmp_path / "package"
     shutil.copytree(
         Path(fastbp.__file__).parent,
@@ -241,19 +251,25 @@ def test_a_package_that_cannot_be_written_and_no_home(kept, tmp_path):
     everything = [package, *package.rglob("*")]
     for path in everything:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    where = {"NUMBA_CACHE_DIR": "", "HOME": "/dev/null", "PYTHONPATH": str(package)}
-    where["XDG_CACHE_HOME"] = "/dev/null/cache"
+    where = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache"}
     try:
-        process = start_python(WITHOUT_PRIVILEGES + UPDATE, tmp_path, **where)
-        status, output, errors = finish(process)
+        hits, result, warned = run(
+            "",
+            tmp_path,
+            WITHOUT_PRIVILEGES + UPDATE,
+            PYTHONPATH=str(package),
+            **where,
+        )
     finally:
         for path in everything:
             path.chmod(0o755)
-    assert (status, output.split()) == (0, ["0", expected]), errors
+    assert (hits, warned) == ("0", "")
+    assert np.isfinite(float(result))
 
 
-def test_clear_cache_deletes_the_code_of_all_versions(kept, tmp_path):
-    directory, _ = kept
+def test_clear_cache_deletes_the_code_of_all_versions(tmp_path):
+    directory = tmp_path / "cache"
+    run(directory, tmp_path, UPDATE)
     old = next(directory.rglob("*.nbi")).with_name("arrays.old-1.py311.nbi")
     old.write_bytes(b"of an earlier version")
     sizes = sum(path.stat().st_size for path in directory.rglob("*.nb?"))
@@ -264,7 +280,6 @@ def test_clear_cache_deletes_the_code_of_all_versions(kept, tmp_path):
     freed = run_python(code, tmp_path, NUMBA_CACHE_DIR=str(directory)).split()
     assert freed == [str(sizes), "0"]
     assert not list(directory.rglob("*.nb?"))
-    assert update(directory, tmp_path)[0] == "0"
 
 
 def test_warmup_leaves_nothing_to_compile(tmp_path):
