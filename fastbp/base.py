@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from numbers import Complex, Integral, Real
+from operator import is_
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -477,7 +478,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                     ) from None
 
     def _check_partial_fit(self) -> None:
-        self._check_parameters()  # scikit-learn: in the first call only
+        present = [vars(self).get(name) for name in self._parameter_constraints]
+        before = getattr(self, "_checked_parameters", [])
+        if len(before) < len(present) or not all(map(is_, present, before)):
+            self._check_parameters()
+            self._checked_parameters = present
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
 
@@ -545,6 +550,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
 
     def __getstate__(self):
         state = dict(super().__getstate__())
+        state.pop("_checked_parameters", None)
         if state.get("_resumed_seed") is None:  # every call makes it anew
             state.pop("_random_state", None)
         return state

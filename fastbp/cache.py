@@ -24,12 +24,13 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastbp.aside import Aside
 from fastbp.messages import warn
 
 T = TypeVar("T")
@@ -46,8 +47,9 @@ _MODULES = {
 
 _programs: dict[tuple[str, str, bool], Any] = {}
 
-# Held while a program is compiled or loaded, and while this process is forked: Numba's
-# own lock, held by a thread that the child does not have, would never be released there.
+# Held while Numba is imported, while a program is compiled or loaded, and while this
+# process is forked: locks of Numba's and of imports, held by a thread that the child does
+# not have, would never be released there.
 _compiling = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -81,19 +83,21 @@ def ready(name: str, dtype: np.dtype, args: tuple, parallel: bool = False) -> An
 
 
 def unbroken(work: Callable[..., T], *args: Any) -> T:
-    """work(*args), where Ctrl-C cannot stop it half-way.
+    """work(*args), where Ctrl-C cannot stop it half-way, and no fork either.
 
     Numba does not survive that its import is interrupted. So the main thread, which is
     the one that Ctrl-C reaches, waits for another to do it. When interrupted it leaves
     at once, while the work goes on.
     """
-    if threading.current_thread() is threading.main_thread():
-        try:
-            return _worker().submit(work, *args).result()
-        except RuntimeError as error:
-            if "cannot schedule new futures" not in str(error):  # at the very end
-                raise
-    return work(*args)
+    aside = Aside(_locked, work, *args)
+    if threading.current_thread() is threading.main_thread() and aside.start(_worker()):
+        return aside.outcome()
+    return _locked(work, *args)
+
+
+def _locked(work: Callable[..., T], *args: Any) -> T:
+    with _compiling:
+        return work(*args)
 
 
 @functools.cache
@@ -108,9 +112,8 @@ if hasattr(os, "register_at_fork"):  # its thread does not survive
 def _load(name: str, dtype: str, parallel: bool, args: tuple) -> tuple[Any, str]:
     """The program, and what there is to complain of."""
     key, complaint = (name, dtype, parallel), ""
-    with _compiling:  # another thread may have been here in the meantime
-        if key not in _programs:
-            _programs[key], complaint = _compiled(*key, args)
+    if key not in _programs:  # another thread may have been here in the meantime
+        _programs[key], complaint = _compiled(*key, args)
     return _programs[key], complaint
 
 
@@ -125,7 +128,8 @@ def _compiled(name: str, dtype: str, parallel: bool, args: tuple) -> tuple[Any, 
         )
     signature = tuple(numba.typeof(arg) for arg in args)
     complaint = ""
-    with start_method_kept():
+    # only parallel programs launch Numba's threads
+    with start_method_kept() if parallel else nullcontext():
         program = dispatcher(name, dtype, parallel, is_on())
         try:
             program.compile(signature)
@@ -133,6 +137,8 @@ def _compiled(name: str, dtype: str, parallel: bool, args: tuple) -> tuple[Any, 
         except NumbaError:
             raise
         except Exception as error:  # unpickling a damaged file can raise anything
+            if not is_on():
+                raise
             complaint = (
                 "fastbp's compile cache cannot be used, so a program is compiled anew "
                 f"({type(error).__name__}: {error}). It is in "
@@ -252,10 +258,9 @@ def dispatcher(name: str, dtype: str, parallel: bool, kept: bool) -> Any:
 
 
 def directory() -> Path | None:
-    """Where machine code is kept, or None if nowhere."""
-    if not is_on():
-        return None
-    path = dispatcher("predict_single_rows", "<f8", False, True).stats.cache_path
+    """Where machine code is kept, or None if nowhere can be written."""
+    any_program = unbroken(dispatcher, "predict_single_rows", "<f8", False, True)
+    path = any_program.stats.cache_path
     return None if path is None else Path(path)
 
 

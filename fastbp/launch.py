@@ -48,14 +48,27 @@ _FLOPS = {4: 50e9, 8: 25e9}
 class _Call:
     """A native call that is under way or waits, and how many threads it has."""
 
-    threads = 1
+    def __init__(self) -> None:
+        self.threads = 1
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait until ``wake``; whether it came in time."""
+        return self._asleep.acquire(timeout=max(0.0, seconds))
+
+    def wake(self) -> None:
+        """End its ``sleep``, or the next one."""
+        if self._asleep.locked():
+            self._asleep.release()
 
 
 # The native calls of this process, and those that wait for their turn; weak, so that none
-# is counted for ever when Ctrl-C comes between two lines.
+# is counted for ever when Ctrl-C comes between two lines. An RLock is entered and left in
+# one piece; threading.Condition is not, and would stay locked.
 _calls: weakref.WeakSet[_Call] = weakref.WeakSet()
 _queue: list[weakref.ref[_Call]] = []
-_turn = threading.Condition()
+_counting = threading.RLock()
 #: Seconds that a call waits for its turn at most, so that nothing can wait for ever.
 _PATIENCE = 1.0
 # Held by the one call that is in a parallel region of Numba's.
@@ -64,8 +77,8 @@ _forked = False
 
 
 def _after_fork() -> None:
-    global _calls, _queue, _turn, _region, _forked
-    _calls, _queue, _turn = weakref.WeakSet(), [], threading.Condition()
+    global _calls, _queue, _counting, _region, _forked
+    _calls, _queue, _counting = weakref.WeakSet(), [], threading.RLock()
     _region, _forked = threading.Lock(), True
     _cores.cache_clear()
 
@@ -142,20 +155,22 @@ def _free() -> int:
     return most - sum(call.threads for call in _calls)
 
 
-def _waiting() -> list[_Call]:
-    """The calls that wait for their turn, in their order."""
-    return [call for place in _queue if (call := place()) is not None]
+def _begin(call: _Call, n_threads: int, waits: bool) -> bool:
+    """Whether the call may begin, or, if it ``waits``, does not have to wait.
 
-
-def _wait_for_turn(call: _Call) -> None:
-    deadline, place = time.monotonic() + _PATIENCE, weakref.ref(call)
-    _queue.append(place)
-    try:
-        while _free() < 1 or _waiting()[0] is not call:
-            if not _turn.wait(deadline - time.monotonic()):
-                break
-    finally:
-        _queue.remove(place)
+    It then has its threads, one at least, but leaves one for each that waits.
+    """
+    waiting = [other for place in _queue if (other := place()) is not None]
+    free = 1 if _forked else _free()
+    if waits and (free < 1 or (waiting and waiting[0] is not call)):
+        return False
+    waiting = [other for other in waiting if other is not call]
+    _queue[:] = map(weakref.ref, waiting)
+    call.threads = max(1, min(n_threads, free - len(waiting)))
+    _calls.add(call)
+    for other in waiting:  # there may be a core for the next one too
+        other.wake()
+    return True
 
 
 @contextmanager
@@ -165,18 +180,23 @@ def threads_for_call(n_threads: int, waits: bool = False) -> Iterator[int]:
     It gets one at least, if it ``waits`` when one is free and it is its turn.
     """
     call = _Call()
-    with _turn:
-        if waits:
-            _wait_for_turn(call)
-        free = 1 if _forked else _free() - len(_waiting())
-        call.threads = max(1, min(n_threads, free))
-        _calls.add(call)
     try:
+        with _counting:
+            begun = _begin(call, n_threads, waits)
+            if not begun:
+                _queue.append(weakref.ref(call))
+        deadline = time.monotonic() + _PATIENCE
+        while not begun:
+            in_time = call.sleep(deadline - time.monotonic())
+            with _counting:
+                begun = _begin(call, n_threads, waits and in_time)
         yield call.threads
     finally:
-        with _turn:
+        with _counting:
             _calls.discard(call)
-            _turn.notify_all()
+            for place in _queue:
+                if (other := place()) is not None:
+                    other.wake()
 
 
 def serial_seconds(flops: float, dtype: np.dtype) -> float:

@@ -116,7 +116,8 @@ def _cache() -> Iterator[tuple[str, str]]:
     directory = cache.directory()
     if not cache.is_on():
         yield "compile cache", "off (FASTBP_CACHE=0): every process compiles"
-    elif directory is None:
+        return
+    if directory is None:
         yield "compile cache", "off, as no directory can be written: set NUMBA_CACHE_DIR"
     else:
         files = cache.files()

@@ -383,19 +383,19 @@ def check_indices(X: Any) -> None:
 def _stored(X, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(numbers, indices, indptr) of a CSR matrix, rows sorted and without duplicates.
 
-    The matrix is not changed, and its arrays are not copied where they are so already.
+    The matrix, which must have passed ``check_indices``, is not changed, and its arrays
+    are not copied where they are so already.
 
     Raises
     ------
     ValueError
-        If it is no CSR matrix, or its indices are not in range.
+        If it is no CSR matrix.
     """
     if X.format != "csr":
         raise ValueError(f"Sparse X must have format 'csr', got {X.format!r}.")
     # another matrix of the same arrays: what it finds out about itself is up to date
     data = X.data.astype(dtype, copy=False)
     X = type(X)((data, X.indices, X.indptr), shape=X.shape, copy=False)
-    check_indices(X)
     if not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()

@@ -13,17 +13,17 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from fastbp import cache, launch
+from fastbp.aside import Aside
 from fastbp.tables import DONE, STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
 
-#: Seconds of a call in which Ctrl-C must not wait for its end, and between two looks.
-_LONG, _GLANCE = 0.1, 0.1
+#: Seconds of a call in which Ctrl-C must not wait for its end.
+_LONG = 0.1
 #: More tasks than any region has.
 _ALL_DONE = 1 << 62
 
@@ -73,7 +73,7 @@ class Team:
     ):
         self._name, self._dtype, self._state = name, dtype, state
         self._waits = waits
-        self._helpers: dict[int, Future] = {}
+        self._helpers: dict[int, Aside] = {}  # the driver too, if another thread drives
         self._errors: list[BaseException] = []
 
     def call(self, args: tuple, n_threads: int, expected: float = 0.0) -> float:
@@ -85,13 +85,13 @@ class Team:
         """
         program = cache.ready(self._name, self._dtype, (*args, n_threads, 0))
         with launch.threads_for_call(n_threads, self._waits) as n_threads:
-            if n_threads > 1:
-                self._call_helpers(program, args, n_threads)
-            else:
-                self.dismiss()
-            call = _attended if _is_long(expected) else _timed
             try:
-                seconds = call(program, (*args, n_threads, 0), self._state)
+                if n_threads > 1:
+                    self._call_helpers(program, args, n_threads)
+                else:
+                    self.dismiss()
+                drive = self._attend if _is_long(expected) else _timed
+                seconds = drive(program, (*args, n_threads, 0))
             except BaseException:
                 self.dismiss()
                 raise
@@ -104,11 +104,11 @@ class Team:
             self.dismiss()
         for worker in range(1, n_threads):
             helper = self._helpers.get(worker)
-            if helper is None or helper.done():
-                arguments = (*args, n_threads, worker)
-                try:
-                    self._helpers[worker] = _pool().submit(self._help, program, arguments)
-                except RuntimeError:  # no more threads, or the interpreter is ending
+            if helper is None or helper.finished:
+                helper = Aside(self._help, program, (*args, n_threads, worker))
+                self._helpers[worker] = helper
+                if not helper.start(_pool()):
+                    del self._helpers[worker]
                     return
 
     def _help(self, program: Any, args: tuple) -> None:
@@ -118,12 +118,25 @@ class Team:
             self._errors.append(error)
             self._state[DONE] = _ALL_DONE  # nobody shall wait for its task
 
+    def _attend(self, program: Any, args: tuple) -> float:
+        """As ``_timed``, in another thread, so that an exception can reach this one."""
+        driver = self._helpers[0] = Aside(_timed, program, args)
+        if not driver.start(_pool()):
+            del self._helpers[0]
+            return _timed(program, args)
+        seconds = driver.outcome()
+        del self._helpers[0]
+        return seconds
+
     def dismiss(self) -> None:
-        """Send the helpers away and wait until they have left."""
+        """Send everyone away and wait until they have left.
+
+        When an exception comes meanwhile, it is to be called again.
+        """
         self._state[STOP] = 1
         for helper in self._helpers.values():
-            if not helper.cancel():
-                helper.result()
+            if not helper.withdraw():
+                helper.wait()
         self._helpers.clear()
         self._state[STOP] = 0
 
@@ -133,30 +146,10 @@ def _is_long(seconds: float) -> bool:
     return seconds > _LONG and threading.current_thread() is threading.main_thread()
 
 
-def _timed(program: Any, args: tuple, state: np.ndarray) -> float:
+def _timed(program: Any, args: tuple) -> float:
     started = time.perf_counter()
     program(*args)
     return time.perf_counter() - started
-
-
-def _attended(program: Any, args: tuple, state: np.ndarray) -> float:
-    """As ``_timed``, in another thread, so that an exception can reach this one."""
-    try:
-        driver = _pool().submit(_timed, program, args, state)
-    except RuntimeError:  # no more threads, or the interpreter is ending
-        return _timed(program, args, state)
-    try:
-        while True:
-            try:
-                return driver.result(_GLANCE)
-            except TimeoutError:
-                continue
-    except BaseException:
-        state[STOP] = 1
-        while not driver.done():  # a few milliseconds, whatever else is pressed
-            with suppress(KeyboardInterrupt):
-                wait([driver])
-        raise
 
 
 class Pace:

@@ -31,7 +31,7 @@ ROWS = [
     {"kernels.__init__"},  # functions for users, which the gate runs
     {"launch"},
     {"cache"},
-    {"messages"},
+    {"messages", "aside"},
     {"kernels.programs", "kernels.arrays", "kernels.rows"},
     {"kernels.dense", "kernels.losses", "kernels.updates"},
     {"kernels.gemm", "kernels.activations", "kernels.team"},

@@ -180,6 +180,55 @@ def test_a_call_whose_turn_never_comes_goes_ahead(two_cores, monkeypatch):
         launch._queue.clear()
 
 
+def test_ctrl_c_never_leaves_a_lock_behind(tmp_path):
+    # entering and leaving a lock must be one step each, or other threads hang
+    run_python(
+        """
+        import random, signal, threading, time
+        from fastbp import launch
+
+        def interrupted():
+            try:
+                while True:
+                    with launch.threads_for_call(2, waits=True):
+                        pass
+            except KeyboardInterrupt:
+                pass
+
+        def interrupt():
+            for _ in range(1500):
+                time.sleep(random.uniform(0, 0.001))
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def free():
+            # in another thread: whoever holds an RLock can enter it again
+            entered = launch._counting.acquire(timeout=5)
+            return entered and (launch._counting.release() or True)
+
+        def handle(*args):
+            if fitting:
+                raise KeyboardInterrupt
+
+        from concurrent.futures import ThreadPoolExecutor
+        fitting = False
+        signal.signal(signal.SIGINT, handle)
+        thread = threading.Thread(target=interrupt)
+        with ThreadPoolExecutor(1) as other:
+            thread.start()
+            while thread.is_alive():
+                try:
+                    fitting = True
+                    interrupted()
+                except KeyboardInterrupt:
+                    pass
+                fitting = False
+                assert other.submit(free).result()
+        assert len(launch._calls) == 0
+        """,
+        tmp_path,
+    )
+
+
 def test_thread_mask_is_restored_when_a_program_fails(monkeypatch):
     def fail(*args):
         raise RuntimeError("no")

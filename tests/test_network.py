@@ -241,7 +241,7 @@ def test_sparse_indices_out_of_range_are_refused(index):
     X = sparse.csr_matrix(([1.0, 2, 3], [0, 1, 3], [0, 2, 3]), shape=(2, 5))
     X.indices[1] = index
     with pytest.raises(ValueError, match="ind"):
-        sparse_data(X, np.dtype(float))
+        network.check_indices(X)
 
 
 def test_a_layout_is_for_dense_or_for_sparse_inputs():

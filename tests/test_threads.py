@@ -5,13 +5,13 @@ import threading
 import time
 import tracemalloc
 import warnings
-from concurrent.futures import Future
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from fastbp import MLPClassifier, cache, launch, network, threads
+from fastbp.aside import Aside
 from fastbp.tables import DONE, OPTIMIZER, STOP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -108,7 +108,6 @@ class Unwilling:
 
     def submit(self, *args):
         self.asked += 1
-        return Future()
 
 
 def test_nobody_waits_for_helpers_that_never_come(monkeypatch):
@@ -147,6 +146,48 @@ def test_nobody_waits_for_a_helper_that_has_failed(monkeypatch):
     team.dismiss()
 
 
+class Late:
+    """A pool that says that it has no thread, and has one after all."""
+
+    def submit(self, work):
+        threading.Timer(0.01, work).start()
+        raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("expected", [0.0, 1.0])  # seconds: with and without attendance
+def test_threads_that_come_too_late_do_not_work(expected, monkeypatch):
+    # a step that two take in the name of one would be taken twice
+    alone = fit(n_jobs=1)
+    monkeypatch.setattr(threads, "_pool", Late)
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
+    monkeypatch.setattr(threads.Pace, "expects", lambda self, steps: expected)
+    for _ in range(5):
+        assert_same_bits(fit(), alone)
+
+
+def test_an_interrupted_call_waits_for_its_driver(monkeypatch):
+    # or fit would go on with weights that are still being written
+    plan, args = small_team()
+    left = threading.Event()
+
+    def program(*arguments):
+        while args[2].team[STOP] == 0:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        left.set()
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "ready", lambda *args: program)
+    team = threads.Team("train_steps", plan.dtype, args[2].team)
+    monkeypatch.setattr(Aside, "outcome", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        team.call(args, 1, expected=1.0)
+    assert left.is_set()
+    assert args[2].team[STOP] == 0
+
+
 def test_helpers_leave_when_the_fit_is_over(monkeypatch):
     helpers = []
     dismiss = threads.Team.dismiss
@@ -159,7 +200,7 @@ def test_helpers_leave_when_the_fit_is_over(monkeypatch):
     monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
     fit()
     assert helpers
-    assert all(helper.done() for helper in helpers)
+    assert all(helper.finished or not helper._claim for helper in helpers)
 
 
 def test_helpers_leave_a_team_that_is_idle():
@@ -168,7 +209,7 @@ def test_helpers_leave_a_team_that_is_idle():
     team = threads.Team("train_steps", plan.dtype, args[2].team, waits=True)
     team.call(args, 2)
     for helper in team._helpers.values():
-        helper.result(timeout=60)
+        helper.wait()
     team.dismiss()
 
 

@@ -1,0 +1,73 @@
+"""Work in another thread, so that an exception in the waiting one does not tear it.
+
+``concurrent.futures`` alone would not do: Ctrl-C may come while the waiting thread holds
+the lock of a future, and an item that could not get a thread stays in the queue.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+class Aside:
+    """A call that another thread makes, once.
+
+    Parameters
+    ----------
+    work : callable
+    *args
+        Its arguments.
+
+    Attributes
+    ----------
+    finished : bool
+        Whether it has been made and is over.
+    """
+
+    def __init__(self, work: Callable[..., Any], *args: Any):
+        self._work, self._args = work, args
+        self._claim = [True]  # who takes it decides whether the call is made
+        self._over = threading.Lock()
+        self._over.acquire()
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.finished = False
+
+    def start(self, pool: ThreadPoolExecutor) -> bool:
+        """Have it called by a thread of a pool; whether there is one."""
+        try:
+            pool.submit(self._run)
+        except RuntimeError:  # no more threads, or the interpreter is ending
+            return not self.withdraw()
+        return True
+
+    def _run(self) -> None:
+        if not self.withdraw():
+            return
+        try:
+            self._result = self._work(*self._args)
+        except BaseException as error:
+            self._error = error
+        self.finished = True
+        self._over.release()
+
+    def withdraw(self) -> bool:
+        """Whether nobody has begun, and so nobody will."""
+        try:
+            return self._claim.pop()
+        except IndexError:
+            return False
+
+    def wait(self) -> None:
+        """Until it is over; an exception may come meanwhile and changes nothing."""
+        while not self.finished:
+            # on some systems signals are noticed between two waits only
+            self._over.acquire(timeout=0.1)
+
+    def outcome(self) -> Any:
+        """What the call has returned, or raise what it has raised."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result
