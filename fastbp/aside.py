@@ -1,13 +1,35 @@
 """Work in another thread, so that an exception in the waiting one does not tear it.
 
-``concurrent.futures`` alone would not do: Ctrl-C may come while the waiting thread holds
-the lock of a future, and an item that could not get a thread stays in the queue.
+``concurrent.futures`` would not do: Ctrl-C may come while the waiting thread holds the
+lock of a future, or before a new thread is noted, for which the interpreter would wait at
+its end for ever; and an item that could not get a thread stays in the queue.
 """
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
+
+
+class Pool:
+    """Up to ``most`` threads that make calls, and do not keep the interpreter alive."""
+
+    def __init__(self, most: int, name: str):
+        self._most, self._name = most, name
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Have it called soon; RuntimeError if a thread is missing and cannot start."""
+        self._calls.put(call)
+        if len(self._threads) < self._most:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self) -> None:
+        while True:
+            self._calls.get()()
 
 
 class Aside:
@@ -34,7 +56,7 @@ class Aside:
         self._error: BaseException | None = None
         self.finished = False
 
-    def start(self, pool: ThreadPoolExecutor) -> bool:
+    def start(self, pool: Pool) -> bool:
         """Have it called by a thread of a pool; whether there is one."""
         try:
             pool.submit(self._run)

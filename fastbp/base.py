@@ -482,9 +482,9 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         before = getattr(self, "_checked_parameters", [])
         if len(before) < len(present) or not all(map(is_, present, before)):
             self._check_parameters()
-            self._checked_parameters = present
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        self._checked_parameters = present
 
     def _has_partial_fit(self) -> bool:
         if self.solver == "lbfgs":

@@ -14,6 +14,7 @@ Writers Each program has a file of its own, which is written under another name 
 Damage  What cannot be loaded, or turns out to be another program, is compiled anew.
 """
 
+import atexit
 import functools
 import hashlib
 import importlib
@@ -23,14 +24,13 @@ import os
 import threading
 import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fastbp.aside import Aside
+from fastbp.aside import Aside, Pool
 from fastbp.messages import warn
 
 T = TypeVar("T")
@@ -51,6 +51,8 @@ _programs: dict[tuple[str, str, bool], Any] = {}
 # process is forked: locks of Numba's and of imports, held by a thread that the child does
 # not have, would never be released there.
 _compiling = threading.RLock()
+# LLVM must not be taken down while it works: the end of the interpreter waits too.
+atexit.register(_compiling.acquire)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_compiling.acquire,
@@ -101,8 +103,8 @@ def _locked(work: Callable[..., T], *args: Any) -> T:
 
 
 @functools.cache
-def _worker() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="fastbp-compiler")
+def _worker() -> Pool:
+    return Pool(1, "fastbp-compiler")
 
 
 if hasattr(os, "register_at_fork"):  # its thread does not survive

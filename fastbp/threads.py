@@ -13,13 +13,12 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from fastbp import cache, launch
-from fastbp.aside import Aside
+from fastbp.aside import Aside, Pool
 from fastbp.tables import DONE, STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
 
 #: Seconds of a call in which Ctrl-C must not wait for its end.
@@ -29,8 +28,8 @@ _ALL_DONE = 1 << 62
 
 
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="fastbp")
+def _pool() -> Pool:
+    return Pool(os.cpu_count() or 1, "fastbp")
 
 
 if hasattr(os, "register_at_fork"):  # a pool's threads do not survive

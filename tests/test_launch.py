@@ -185,6 +185,7 @@ def test_ctrl_c_never_leaves_a_lock_behind(tmp_path):
     run_python(
         """
         import random, signal, threading, time
+        import numba
         from fastbp import launch
 
         def interrupted():

@@ -177,6 +177,8 @@ def test_an_interrupted_call_waits_for_its_driver(monkeypatch):
         left.set()
 
     def interrupted(self):
+        while self._claim:  # until it has begun
+            time.sleep(0.001)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cache, "ready", lambda *args: program)
