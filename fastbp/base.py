@@ -210,6 +210,8 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        if any(size > np.iinfo(np.intp).max for size in sizes):
+            raise ValueError("hidden_layer_sizes must be sizes that an array can have.")
         return [int(size) for size in sizes]
 
     def _fit(self, X, y, sample_weight, incremental=False, classes=None):

@@ -692,6 +692,13 @@ def test_numbers_beyond_all_floats_are_invalid_parameters(name):
         MLPRegressor(**QUICK, **{name: 10**400}).fit(X, y)
 
 
+@pytest.mark.parametrize("size", [2**63, 10**400])
+@pytest.mark.parametrize("model", ESTIMATORS)
+def test_layers_larger_than_any_array_are_an_error(model, size):
+    with pytest.raises(ValueError, match="hidden_layer_sizes must be sizes"):
+        model(hidden_layer_sizes=(3, size)).fit(*small_data(model))
+
+
 def test_huge_and_small_whole_numbers_that_are_counts():
     X, y = small_data(MLPRegressor, n=400)
     huge = {"batch_size": 10**400, "n_iter_no_change": 10**400}
