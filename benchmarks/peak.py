@@ -1,4 +1,4 @@
-"""The machine's own limit: multiply-adds that touch nothing but registers."""
+"""The machine's own limits: multiply-adds in registers, and numbers through memory."""
 
 import threading
 import time
@@ -26,21 +26,29 @@ def _multiply_add(a, steps):
     vstore(a, 0, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11)
 
 
-def gflops(dtype, threads, seconds=0.02):
-    """Multiply-adds and adds a second, in 1e9, on so many threads for about so long."""
-    arrays = [np.zeros(4 * simd.lanes(dtype), dtype) for _ in range(threads)]
-    _multiply_add(arrays[0], 1)
-    calls = np.zeros(threads)
-    start = threading.Barrier(threads + 1)
+@njit(error_model="numpy", nogil=True)
+def _add(a, b, times):
+    """a += b; two reads and a write of 8 bytes for each element."""
+    for _ in range(times):
+        for i in range(a.size):
+            a[i] += b[i]
+
+
+def _rate(works, seconds):
+    """Calls a second of all these functions together, each in a thread of its own."""
+    for work in works:
+        work()  # compiles
+    calls = np.zeros(len(works))
+    start = threading.Barrier(len(works) + 1)
     deadline = [0.0]
 
-    def work(worker):
+    def repeat(worker):
         start.wait()
         while time.perf_counter() < deadline[0]:
-            _multiply_add(arrays[worker], _STEPS)
+            works[worker]()
             calls[worker] += 1
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(threads)]
+    workers = [threading.Thread(target=repeat, args=(i,)) for i in range(len(works))]
     for worker in workers:
         worker.start()
     started = time.perf_counter()
@@ -48,5 +56,24 @@ def gflops(dtype, threads, seconds=0.02):
     start.wait()
     for worker in workers:
         worker.join()
-    flops = calls.sum() * _STEPS * _CHAINS * 2 * simd.lanes(dtype)
-    return flops / (time.perf_counter() - started) / 1e9
+    return calls.sum() / (time.perf_counter() - started)
+
+
+def gflops(dtype, threads, seconds=0.02):
+    """Multiply-adds and adds a second, in 1e9, on so many threads for about so long."""
+    lanes = simd.lanes(dtype)
+    arrays = [np.zeros(4 * lanes, dtype) for _ in range(threads)]
+    works = [lambda a=a: _multiply_add(a, _STEPS) for a in arrays]
+    return _rate(works, seconds) * _STEPS * _CHAINS * 2 * lanes / 1e9
+
+
+def bandwidth(nbytes, threads, seconds=0.02):
+    """Bytes a second, in 1e9, read and written by a += b.
+
+    The arrays take ``nbytes`` in all, a share for each thread.
+    """
+    size = max(64, nbytes // (2 * 8 * threads))
+    times = max(1, 2**16 // size)
+    arrays = [(np.zeros(size), np.ones(size)) for _ in range(threads)]
+    works = [lambda a=a, b=b: _add(a, b, times) for a, b in arrays]
+    return _rate(works, seconds) * times * size * 24 / 1e9

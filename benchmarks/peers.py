@@ -1,14 +1,14 @@
 """The same training by fastbp and its peers, each at its best settings.
 
-A peer is a function of a ``Problem`` that returns a function which trains from the start
-and returns the mean loss of each epoch. All begin with the same weights, take the same
-batches in the same order, and minimise the same loss: cross-entropy plus ``ALPHA / 2``
-times the squared weights over the batch size, by Adam. What a user waits for is timed:
-for scikit-learn and fastbp the whole ``fit`` with its checks, for the others the bare
-loop on prepared arrays.
+A peer is a function of (problem, data) that returns a function ``train(epochs)``, which
+trains from the start and returns the mean loss of each epoch and the weights.
+What a user waits for is timed: for scikit-learn, skorch and fastbp the whole ``fit`` with
+its checks, for the others the bare loop on prepared arrays.
 """
 
 import functools
+import importlib.util
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,158 +16,286 @@ import sklearn.neural_network
 from threadpoolctl import threadpool_limits
 
 import fastbp
-from fastbp import network
-
-ALPHA, RATE, BETAS, EPSILON = 1e-4, 1e-3, (0.9, 0.999), 1e-8
-
-
-class Problem(NamedTuple):
-    X: np.ndarray
-    y: np.ndarray  # class numbers
-    hidden: tuple
-    batch: int
-    epochs: int
-    threads: int
-
-    @property
-    def outputs(self):
-        """Two classes take one logistic output, as in scikit-learn."""
-        classes = int(self.y.max()) + 1
-        return 1 if classes == 2 else classes
-
-    @property
-    def units(self):
-        return (self.X.shape[1], *self.hidden, self.outputs)
-
-    def flops(self):
-        """Useful ones of the training: no padding, no delta of the inputs."""
-        products = [a * b for a, b in zip(self.units, self.units[1:], strict=False)]
-        return (6 * sum(products) - 2 * products[0]) * len(self.X) * self.epochs
-
-    def start(self):
-        """Initial weights and the order of each epoch, as scikit-learn draws them."""
-        random_state = np.random.RandomState(0)
-        weights = network.initial_weights(self.units, "relu", random_state, self.X.dtype)
-        orders, order = [], np.arange(len(self.X))
-        for _ in range(self.epochs):
-            permutation = np.arange(len(self.X))
-            random_state.shuffle(permutation)
-            order = order[permutation]
-            orders.append(order)
-        return weights, orders
-
-    def parameters(self):
-        return {
-            "hidden_layer_sizes": self.hidden,
-            "batch_size": self.batch,
-            "max_iter": self.epochs,
-            "n_iter_no_change": self.epochs,
-            "random_state": 0,
-        }
+from benchmarks import baseline, machine
+from benchmarks.problems import ALPHA, BETAS, EPSILON, MOMENTUM, RATE
+from benchmarks.rows import OURS
 
 
-def of_fastbp(problem):
-    model = fastbp.MLPClassifier(**problem.parameters(), n_jobs=problem.threads)
-    return lambda: model.fit(problem.X, problem.y).loss_curve_
+class Trained(NamedTuple):
+    losses: list  # mean over the rows, of each epoch
+    weights: Callable  # (coefs, intercepts) as scikit-learn has them
 
 
-def of_sklearn(problem, blas_threads):
-    model = sklearn.neural_network.MLPClassifier(**problem.parameters())
+def of_fastbp(problem, data):
+    return _of_estimators(fastbp, problem, data)
 
-    def train():
+
+def of_sklearn(problem, data, blas_threads):
+    train = _of_estimators(sklearn.neural_network, problem, data)
+
+    def limited(epochs):
         with threadpool_limits(blas_threads, user_api="blas"):
-            return model.fit(problem.X, problem.y).loss_curve_
+            return train(epochs)
+
+    return limited
+
+
+def _of_estimators(package, problem, data):
+    name = "MLPClassifier" if problem.classifies else "MLPRegressor"
+    model = getattr(package, name)(**problem.parameters())
+
+    def train(epochs):
+        model.set_params(max_iter=epochs, n_iter_no_change=epochs).fit(data.X, data.y)
+        return Trained(model.loss_curve_, lambda: (model.coefs_, model.intercepts_))
 
     return train
 
 
-def of_torch(problem):
-    """Eager PyTorch: fused Adam, no data loader, weight decay inside the optimizer."""
+def of_numpy(problem, data):
+    """The baseline: a textbook's loop over mini-batches (``benchmarks.baseline``)."""
+    (coefs, intercepts), orders = problem.start(data)
+    out_activation = problem.out_activation(data)
+    Y = data.y[:, None]
+    if problem.classifies:
+        outputs = problem.outputs(data.y)
+        Y = Y if outputs == 1 else np.eye(outputs)[data.y]
+    Y = Y.astype(data.X.dtype)
+
+    def train(epochs):
+        W, b = ([a.copy() for a in arrays] for arrays in (coefs, intercepts))
+        update = {
+            "adam": functools.partial(baseline.adam, state={}, rate=RATE),
+            "sgd": functools.partial(
+                baseline.sgd, state={}, rate=RATE, momentum=MOMENTUM
+            ),
+        }[problem.solver]
+        losses = [
+            baseline.train_epoch(
+                *(W, b, data.X, Y, order, problem.batch),
+                *(problem.activation, out_activation, ALPHA, update),
+            )
+            for order in orders[:epochs]
+        ]
+        return Trained(losses, lambda: (W, b))
+
+    return train
+
+
+# ---------------------------------------------------------------- PyTorch
+
+
+def _torch_model(problem, data):
+    """Layers with the problem's first weights, and a function that resets them."""
     import torch
 
-    torch.set_num_threads(problem.threads)
-    (coefs, intercepts), orders = problem.start()
-    X = torch.from_numpy(problem.X)
-    logistic = problem.outputs == 1
-    y = torch.from_numpy(problem.y.astype(problem.X.dtype if logistic else np.int64))
-    loss_of = torch.nn.functional.cross_entropy
-    if logistic:
-        loss_of = torch.nn.functional.binary_cross_entropy_with_logits
+    torch.set_num_threads(machine.threads())
+    activation = {
+        "relu": torch.nn.ReLU,
+        "tanh": torch.nn.Tanh,
+        "logistic": torch.nn.Sigmoid,
+    }[problem.activation]
+    (coefs, intercepts), _ = problem.start(data)
+    dtype = torch.from_numpy(data.X).dtype
+    linear = [torch.nn.Linear(*W.shape, dtype=dtype) for W in coefs]
+    layers = [layer for one in linear for layer in (one, activation())][:-1]
 
-    def train():
-        layers = []
-        for W, b in zip(coefs, intercepts, strict=True):
-            linear = torch.nn.Linear(*W.shape, dtype=X.dtype)
-            with torch.no_grad():
-                linear.weight.copy_(torch.from_numpy(np.ascontiguousarray(W.T)))
-                linear.bias.copy_(torch.from_numpy(b))
-            layers += [linear, torch.nn.ReLU()]
-        model = torch.nn.Sequential(*layers[:-1])
-        weights = [p for p in model.parameters() if p.ndim == 2]
-        biases = [p for p in model.parameters() if p.ndim == 1]
-        decay = ALPHA / problem.batch
-        optimizer = torch.optim.Adam(
-            [{"params": weights, "weight_decay": decay}, {"params": biases}],
-            lr=RATE,
-            betas=BETAS,
-            eps=EPSILON,
-            fused=True,
-        )
+    @torch.no_grad()
+    def reset():
+        for layer, W, b in zip(linear, coefs, intercepts, strict=True):
+            layer.weight.copy_(torch.from_numpy(W.T.copy()))
+            layer.bias.copy_(torch.from_numpy(b))
+
+    def weights():
+        arrays = [p.detach().numpy().copy() for p in model.parameters()]
+        return [W.T for W in arrays[::2]], arrays[1::2]
+
+    model = torch.nn.Sequential(*layers)
+    reset()
+    return model, reset, weights
+
+
+def _torch_loss(problem, data):
+    """(loss of outputs and targets, targets of all rows)"""
+    import torch
+
+    functions = torch.nn.functional
+    if not problem.classifies:
+        loss = lambda Z, y: 0.5 * functions.mse_loss(Z[:, 0], y)  # noqa: E731
+        return loss, torch.from_numpy(data.y)
+    if problem.outputs(data.y) == 1:
+        entropy = functions.binary_cross_entropy_with_logits
+        y = torch.from_numpy(data.y.astype(data.X.dtype))
+        return lambda Z, y: entropy(Z[:, 0], y), y
+    return functions.cross_entropy, torch.from_numpy(data.y.astype(np.int64))
+
+
+def _torch_optimizer(problem):
+    """A class, and the arguments of its best CPU form but for the parameters."""
+    import torch
+
+    if problem.solver == "sgd":
+        arguments = {"momentum": MOMENTUM, "nesterov": True, "fused": True}
+        return torch.optim.SGD, {"lr": RATE, **arguments}
+    return torch.optim.Adam, {"lr": RATE, "betas": BETAS, "eps": EPSILON, "fused": True}
+
+
+def of_torch(problem, data, compiled=False):
+    """PyTorch without a data loader: fused optimizer with the decay inside.
+
+    Eager, or with the forward and backward pass compiled by ``torch.compile``.
+    """
+    import torch
+
+    _, orders = problem.start(data)
+    model, reset, weights = _torch_model(problem, data)
+    loss_of, y = _torch_loss(problem, data)
+    X, n, batch = torch.from_numpy(data.X), len(data.X), problem.batch
+    optimizer_class, arguments = _torch_optimizer(problem)
+
+    def objective(X, y):
+        return loss_of(model(X), y)
+
+    if compiled:
+        objective = torch.compile(objective, dynamic=False)
+
+    def train(epochs):
+        reset()
+        decayed = [p for p in model.parameters() if p.ndim == 2]
+        others = [p for p in model.parameters() if p.ndim == 1]
+        groups = [{"params": decayed, "weight_decay": ALPHA / batch}, {"params": others}]
+        optimizer = optimizer_class(groups, **arguments)
         losses = []
-        for order in orders:
+        for order in orders[:epochs]:
             rows = torch.from_numpy(order)
             X_epoch, y_epoch, total = X[rows], y[rows], 0.0
-            for i in range(0, len(X), problem.batch):
-                outputs = model(X_epoch[i : i + problem.batch])
-                outputs = outputs[:, 0] if logistic else outputs
-                loss = loss_of(outputs, y_epoch[i : i + problem.batch])
+            for i in range(0, n, batch):
+                X_batch = X_epoch[i : i + batch]
+                loss = objective(X_batch, y_epoch[i : i + batch])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                total += loss.detach() * len(outputs)
-            losses.append(float(total) / len(X))
-        return losses
+                total += loss.detach() * len(X_batch)
+            losses.append(float(total) / n)
+        return Trained(losses, weights)
 
     return train
 
 
-def of_jax(problem):
+def of_skorch(problem, data):
+    """skorch, PyTorch behind scikit-learn's interface: a whole ``fit``, no printing."""
+    import skorch
+    import torch
+
+    _, orders = problem.start(data)
+    model, reset, weights = _torch_model(problem, data)
+    loss_of, y = _torch_loss(problem, data)
+    optimizer_class, arguments = _torch_optimizer(problem)
+
+    class Ordered(torch.utils.data.Sampler):
+        """The rows of an epoch in its order."""
+
+        def __init__(self):
+            self.epochs = iter(orders)
+
+        def __iter__(self):
+            return iter(next(self.epochs).tolist())
+
+        def __len__(self):
+            return len(orders[0])
+
+    class Criterion(torch.nn.Module):
+        def forward(self, Z, y):
+            return loss_of(Z, y)
+
+    class Net(skorch.NeuralNet):
+        def initialize_module(self):
+            reset()  # skorch would make a module of its own
+            self.module_ = model
+            return self
+
+    def train(epochs):
+        net = Net(
+            model,
+            Criterion,
+            optimizer=optimizer_class,
+            **{f"optimizer__{name}": value for name, value in arguments.items()},
+            optimizer__param_groups=[
+                ("*.weight", {"weight_decay": ALPHA / problem.batch})
+            ],
+            max_epochs=epochs,
+            batch_size=problem.batch,
+            iterator_train__sampler=Ordered(),
+            train_split=None,
+            callbacks__print_log=None,
+            verbose=0,
+        )
+        net.fit(data.X, y)
+        return Trained(net.history[:, "train_loss"], weights)
+
+    return train
+
+
+# ---------------------------------------------------------------- JAX
+
+
+def of_jax(problem, data):
     """JAX: an epoch is one compiled scan over its whole batches, then the short one."""
     import jax
     import jax.numpy as jnp
 
-    if problem.X.dtype == np.float64:
-        jax.config.update("jax_enable_x64", True)
-    (coefs, intercepts), orders = problem.start()
-    X, logistic = jnp.asarray(problem.X), problem.outputs == 1
-    y = jnp.asarray(problem.y.astype(problem.X.dtype if logistic else np.int32))
-    n, batch = len(problem.X), problem.batch
+    jax.config.update("jax_enable_x64", data.X.dtype == np.float64)
+    (coefs, intercepts), orders = problem.start(data)
+    kind, dtype = problem.out_activation(data), data.X.dtype
+    X = jnp.asarray(data.X)
+    y = jnp.asarray(data.y.astype(np.int32 if kind == "softmax" else dtype))
+    n, batch = len(data.X), problem.batch
     whole = n // batch * batch
+    activation = {
+        "relu": jax.nn.relu,
+        "tanh": jnp.tanh,
+        "logistic": jax.nn.sigmoid,
+    }[problem.activation]
 
     def loss_of(weights, rows):
         a, size = X[rows], len(rows)
         for W, b in weights[:-1]:
-            a = jax.nn.relu(a @ W + b)
+            a = activation(a @ W + b)
         W, b = weights[-1]
         z = a @ W + b
-        if logistic:
-            data = jnp.mean(jnp.logaddexp(0, z[:, 0]) - y[rows] * z[:, 0])
+        if kind == "logistic":
+            loss = jnp.mean(jnp.logaddexp(0, z[:, 0]) - y[rows] * z[:, 0])
+        elif kind == "identity":
+            loss = 0.5 * jnp.mean((z[:, 0] - y[rows]) ** 2)
         else:
             picked = jnp.take_along_axis(z, y[rows][:, None], axis=1)[:, 0]
-            data = jnp.mean(jax.nn.logsumexp(z, axis=1) - picked)
-        return data + 0.5 * ALPHA / size * sum(jnp.sum(W * W) for W, _ in weights)
+            loss = jnp.mean(jax.nn.logsumexp(z, axis=1) - picked)
+        return loss + 0.5 * ALPHA / size * sum(jnp.sum(W * W) for W, _ in weights)
 
-    def step(state, rows):
-        weights, m, v, t = state
-        loss, gradients = jax.value_and_grad(loss_of)(weights, rows)
-        t = t + 1
+    def adam(weights, moments, t, gradients):
+        m, v = moments
         rate = RATE * jnp.sqrt(1 - BETAS[1] ** t) / (1 - BETAS[0] ** t)
         m = jax.tree.map(lambda m, g: BETAS[0] * m + (1 - BETAS[0]) * g, m, gradients)
         v = jax.tree.map(lambda v, g: BETAS[1] * v + (1 - BETAS[1]) * g * g, v, gradients)
         weights = jax.tree.map(
             lambda w, m, v: w - rate * m / (jnp.sqrt(v) + EPSILON), weights, m, v
         )
-        return (weights, m, v, t), loss * len(rows)
+        return weights, (m, v)
+
+    def sgd(weights, moments, t, gradients):
+        v = jax.tree.map(lambda v, g: MOMENTUM * v - RATE * g, moments[0], gradients)
+        weights = jax.tree.map(
+            lambda w, v, g: w + MOMENTUM * v - RATE * g, weights, v, gradients
+        )
+        return weights, (v,)
+
+    update = {"adam": adam, "sgd": sgd}[problem.solver]
+
+    def step(state, rows):
+        weights, moments, t = state
+        loss, gradients = jax.value_and_grad(loss_of)(weights, rows)
+        t = t + 1
+        weights, moments = update(weights, moments, t, gradients)
+        return (weights, moments, t), loss * len(rows)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def epoch(state, order):
@@ -178,25 +306,56 @@ def of_jax(problem):
             total = total + loss
         return state, total / n
 
-    def train():
+    def train(epochs):
         weights = [
             (jnp.array(W), jnp.array(b)) for W, b in zip(coefs, intercepts, strict=True)
         ]
-        zeros = [jax.tree.map(jnp.zeros_like, weights) for _ in range(2)]
-        state = (weights, *zeros, jnp.zeros((), X.dtype))
+        moments = tuple(
+            jax.tree.map(jnp.zeros_like, weights)
+            for _ in range(2 if problem.solver == "adam" else 1)
+        )
+        state = (weights, moments, jnp.zeros((), dtype))
         losses = []
-        for order in orders:
+        for order in orders[:epochs]:
             state, loss = epoch(state, jnp.asarray(order))
             losses.append(loss)
-        return [float(loss) for loss in losses]
+        losses = [float(loss) for loss in losses]  # waits for the last one
+        final = [[np.asarray(a) for a in pair] for pair in state[0]]
+        return Trained(losses, lambda: tuple(map(list, zip(*final, strict=True))))
 
     return train
 
 
-#: Functions of a problem, by name; a peer whose import fails is reported as missing.
+# ---------------------------------------------------------------- all of them
+
+#: The peers by name: a function of problem and data, and what must be installed for it.
 PEERS = {
-    "scikit-learn, 1 BLAS thread": functools.partial(of_sklearn, blas_threads=1),
-    "scikit-learn, 2 BLAS threads": functools.partial(of_sklearn, blas_threads=2),
-    "PyTorch": of_torch,
-    "JAX": of_jax,
+    "NumPy": (of_numpy, None),
+    "PyTorch": (of_torch, "torch"),
+    "PyTorch, compiled": (functools.partial(of_torch, compiled=True), "torch"),
+    "JAX": (of_jax, "jax"),
+    "skorch": (of_skorch, "skorch"),
 }
+#: scikit-learn's is on as many BLAS threads as are best for it.
+SKLEARN = "scikit-learn"
+
+
+def missing() -> list[str]:
+    """Names of the peers that are not installed."""
+    return [
+        name
+        for name, (_, module) in PEERS.items()
+        if module is not None and importlib.util.find_spec(module) is None
+    ]
+
+
+def contestants(problem, data, without=()):
+    """fastbp and the peers, but those whose names begin with one of ``without``."""
+    found = {OURS: of_fastbp(problem, data)}
+    for threads in sorted({1, machine.threads()}):
+        name = f"{SKLEARN}, {threads} BLAS thread{'s' * (threads > 1)}"
+        found[name] = of_sklearn(problem, data, threads)
+    for name, (peer, _) in PEERS.items():
+        if name not in missing() and not name.startswith(tuple(without)):
+            found[name] = peer(problem, data)
+    return found

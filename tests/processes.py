@@ -10,8 +10,10 @@ import textwrap
 TIMEOUT = 280
 
 SETUP = """
-import os, sys, warnings
+import os, signal, sys, warnings
 import numpy as np
+# a shell has its background processes, and their children, ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 warnings.simplefilter("ignore")  # of fits that are too short to converge
 
 def data(n=600, n_features=784):

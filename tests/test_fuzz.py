@@ -46,6 +46,6 @@ def test_a_defect_is_reported_and_other_cases_go_on(how, reported, finished):
 
 
 def test_a_hang_is_reported():
-    run = fuzz("--cases=1", "--sabotage=hang", "--limit=15")
+    run = fuzz("--cases=1", "--sabotage=hang", "--limit=6")
     assert run.returncode == 1, run.stdout + run.stderr
     assert "DEFECT: hang in case 0," in run.stdout

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from benchmarks import baseline
 from fastbp import launch, network, threads
 from fastbp.network import _BLOCK_ROWS as BLOCK_ROWS
 from fastbp.rows import RowReader
 from fastbp.tables import ADAM, GRADIENT, OPTIMIZER, SGD
-from tests import reference
 
 DTYPES = [np.float32, np.float64]
 ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
@@ -179,7 +179,7 @@ def expected_errors(case, alpha):
     coefs, intercepts = float64(case.coefs), float64(case.intercepts)
     sizes = [np.abs(W) for W in coefs]
     X = case.X[case.order].astype(np.float64)
-    layers = reference.forward(coefs, intercepts, X, case.activation, case.out_activation)
+    layers = baseline.forward(coefs, intercepts, X, case.activation, case.out_activation)
     errors, z_errors = [np.zeros_like(X)], []
     for A, W, b in zip(layers, sizes, intercepts, strict=False):
         terms = np.abs(A) @ W + np.abs(b)
@@ -196,7 +196,7 @@ def expected_errors(case, alpha):
     weights, total = case.batch_weights, abs(case.batch_weights.sum())
     if case.weights is not None:  # one more product
         Y = case.Y[case.order]
-        losses = reference.row_losses(P, Y, case.out_activation, 2 * unit)
+        losses = baseline.row_losses(P, Y, case.out_activation, 2 * unit)
         row_loss = (row_loss + unit * losses) * np.abs(weights)
         d_error = (d_error + unit * np.abs(delta)) * np.abs(weights)[:, None]
         delta = delta * weights[:, None]
@@ -209,7 +209,7 @@ def expected_errors(case, alpha):
         summed = np.sqrt((d_error**2).sum(axis=0))
         d_intercepts.insert(0, (summed + (np.sqrt(n) + 2) * unit * size.sum(0)) / total)
         if depth > 0:
-            slope = reference.DERIVATIVES[case.activation](layers[depth])
+            slope = baseline.DERIVATIVES[case.activation](layers[depth])
             slope_error = 2 * errors[depth] + 2 * unit
             if case.activation == "identity":
                 slope_error = 0.0
@@ -224,7 +224,7 @@ def expected_errors(case, alpha):
     tile = launch.tile_shape(case.plan.dtype)
     terms = tile.rows * tile.panel // tile.lanes + tile.lanes
     loss = row_loss.sum() / total
-    loss += terms * unit * reference.penalty(coefs, alpha, total)
+    loss += terms * unit * baseline.penalty(coefs, alpha, total)
     return errors[-1], loss, d_coefs, d_intercepts
 
 
@@ -233,7 +233,7 @@ def check_gradients(case, alpha=0.0, workers=1):
     before = case.X.copy()
     result = train(case, optimizer(GRADIENT, alpha), workers=workers)
     coefs, intercepts = network.unpack(case.plan, result.parameters[1])
-    loss, d_coefs, d_intercepts = reference.loss_and_gradients(
+    loss, d_coefs, d_intercepts = baseline.loss_and_gradients(
         float64(case.coefs),
         float64(case.intercepts),
         case.X[case.order].astype(np.float64),
@@ -512,7 +512,7 @@ def smooth_case(activation, problem):
         for W, b in zip(case.coefs[:-1], case.intercepts, strict=False):
             z = layers[-1] @ W + b
             distances.append(np.abs(z).min())
-            layers.append(reference.HIDDEN[activation](z))
+            layers.append(baseline.HIDDEN[activation](z))
         if activation != "relu" or min(distances) > 1e-2:
             return case
     raise AssertionError("no seed keeps away from the kinks")
@@ -557,7 +557,7 @@ def test_loss_of_hopeless_predictions_is_limited_by_eps(dtype, out_activation):
     result = train(case, optimizer(GRADIENT))
     eps = float(np.finfo(dtype).eps)
     P = np.repeat([[0.0, 1, 0] if out_activation == "softmax" else [1.0] * 3], 9, 0)
-    truth = reference.data_loss(P, case.Y[case.order], out_activation, eps)
+    truth = baseline.data_loss(P, case.Y[case.order], out_activation, eps)
     # 1 - eps is a number of the dtype, and log is good to an eps
     assert abs(result.losses[0, 0] - truth) <= 4 * eps * truth
     delta = network.unpack(case.plan, result.parameters[1])[1][0]
@@ -674,7 +674,7 @@ def reference_steps(case, opt, epochs, batch_size):
     for _ in range(epochs):
         for first in range(0, len(case.order), batch_size):
             rows = case.order[first : first + batch_size]
-            loss, d_coefs, d_intercepts = reference.loss_and_gradients(
+            loss, d_coefs, d_intercepts = baseline.loss_and_gradients(
                 coefs,
                 intercepts,
                 case.X[rows].astype(np.float64),
@@ -689,9 +689,9 @@ def reference_steps(case, opt, epochs, batch_size):
             params, gradients = coefs + intercepts, d_coefs + d_intercepts
             if opt.kind == ADAM:
                 decays = (opt.beta_1, opt.beta_2, opt.epsilon)
-                reference.adam(params, gradients, state, opt.learning_rate, *decays)
+                baseline.adam(params, gradients, state, opt.learning_rate, *decays)
             else:
-                reference.sgd(
+                baseline.sgd(
                     *(params, gradients, state, opt.learning_rate),
                     *(opt.momentum, opt.nesterov),
                 )
@@ -766,7 +766,7 @@ def check_prediction(case):
     P, finite = network.predict(case.plan, case.coefs, case.intercepts, case.X, 1)
     assert finite
     everything = case._replace(order=np.arange(len(case.X)))
-    truth = reference.forward(
+    truth = baseline.forward(
         float64(case.coefs),
         float64(case.intercepts),
         case.X.astype(np.float64),

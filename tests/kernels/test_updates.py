@@ -4,10 +4,10 @@ import numba
 import numpy as np
 import pytest
 
+from benchmarks import baseline
 from fastbp.kernels import simd
 from fastbp.kernels.updates import update
 from fastbp.tables import ADAM, GRADIENT, SGD, Step
-from tests import reference
 
 DTYPES = [np.float32, np.float64]
 RATE = 0.01
@@ -101,7 +101,7 @@ def test_adam_follows_the_reference(dtype, alpha):
         step = make_step(dtype, ADAM, scale=1 / rows, rate=rate)
         call_update(theta, m, v, 0, n, gradient, 0, dtype(alpha), step)
         truth = (gradient.astype(np.float64) + alpha * params[0]) / rows
-        reference.adam(params, [truth], state, RATE)
+        baseline.adam(params, [truth], state, RATE)
     # 1 - beta_2 is taken in the dtype: relative error eps / (1 - beta_2), which the
     # square root halves; a step is at most the rate times 1 / sqrt(1 - beta_2)
     step_error = (0.5 * eps / (1 - 0.999) + 50 * eps) * RATE / np.sqrt(1 - 0.999)
@@ -127,7 +127,7 @@ def test_sgd_follows_the_reference(dtype, nesterov, momentum):
         gradient = draw(rng, dtype, n)
         call_update(theta, m, v, 0, n, gradient, 0, dtype(alpha), step)
         truth = (gradient.astype(np.float64) + alpha * params[0]) / rows
-        reference.sgd(params, [truth], state, RATE, momentum, nesterov)
+        baseline.sgd(params, [truth], state, RATE, momentum, nesterov)
     # a step rounds the weight once, and a velocity of at most 10 rates about 8 times
     bound = steps * eps * (np.abs(params[0]) + 1 + 8 * 10 * RATE)
     assert (np.abs(theta - params[0]) <= bound).all()

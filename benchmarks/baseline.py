@@ -1,9 +1,9 @@
-"""A multilayer perceptron in plain NumPy: what the kernels are compared with.
+"""A multilayer perceptron in plain NumPy: the benchmarks' baseline, the tests' truth.
 
 Shapes   X (n, inputs); Y and P (n, outputs), Y one-hot for softmax; ``coefs`` one
          (fan_in, fan_out) matrix and ``intercepts`` one (fan_out,) vector a layer;
          ``weights`` (n,) of the rows, or None: all count the same.
-Truth    computed in the dtype of the arguments: hand in float64 for a reference.
+Dtype    computed in that of the arguments: the tests hand in float64.
 
 All formulas are scikit-learn's, with one inconsistency of its own: with several
 outputs the squared error is a mean over rows and outputs, yet its delta is P - Y, the
@@ -117,3 +117,30 @@ def sgd(params, gradients, state, rate, momentum=0.9, nesterov=True):
     for p, g, velocity in zip(params, gradients, velocities, strict=True):
         velocity[:] = momentum * velocity - rate * g
         p += momentum * velocity - rate * g if nesterov else velocity
+
+
+def train_epoch(
+    coefs,
+    intercepts,
+    X,
+    Y,
+    order,
+    batch_size,
+    activation,
+    out_activation,
+    alpha,
+    update,
+):
+    """Train in place on every row once, in batches of the ``order``; the mean loss.
+
+    ``update(params, gradients)`` changes the arrays of the list ``params`` in place.
+    """
+    total = 0.0
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        loss, d_coefs, d_intercepts = loss_and_gradients(
+            coefs, intercepts, X[rows], Y[rows], activation, out_activation, alpha
+        )
+        update([*coefs, *intercepts], [*d_coefs, *d_intercepts])
+        total += loss * len(rows)
+    return total / len(order)

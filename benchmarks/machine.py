@@ -1,0 +1,66 @@
+"""What a run was measured on: processor, threads, versions, load, and its limits."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import peak
+
+#: Distributions whose versions matter to some row.
+_DISTRIBUTIONS = (
+    "fastbp",
+    *("numba", "numpy", "scipy", "scikit-learn", "joblib"),
+    *("torch", "jax", "skorch", "mlxtend", "pytest-benchmark"),
+)
+#: Bytes of the arrays in which bandwidth is measured: the second-level cache, memory.
+FOOTPRINTS = {"cache": 2**18, "memory": 2**28}
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor()
+    return platform.processor()
+
+
+def threads() -> int:
+    """Processors that this process may use: every contestant gets as many threads."""
+    return len(os.sched_getaffinity(0))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what is installed of the packages that matter."""
+    found = {"Python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe() -> dict:
+    """All of it, as it is written to a run's file; takes about a second."""
+    n_threads = threads()
+    return {
+        "processor": processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": n_threads,
+        "load": round(os.getloadavg()[0], 2),
+        "versions": versions(),
+        "gflops": {
+            dtype: round(peak.gflops(np.dtype(dtype), n_threads, 0.2), 1)
+            for dtype in ("float32", "float64")
+        },
+        "gigabytes_per_second": {
+            place: round(peak.bandwidth(nbytes, n_threads, 0.3), 1)
+            for place, nbytes in FOOTPRINTS.items()
+        },
+    }

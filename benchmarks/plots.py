@@ -1,0 +1,262 @@
+"""Pictures of a run. Colours are those of Okabe and Ito, which all can tell apart."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from benchmarks.rows import OURS, Row, Run, family
+
+_COLOURS = {
+    OURS: "#000000",
+    "scikit-learn": "#0072B2",
+    "NumPy": "#56B4E9",
+    "PyTorch": "#D55E00",
+    "PyTorch, compiled": "#E69F00",
+    "JAX": "#009E73",
+    "skorch": "#CC79A7",
+}
+_MARKERS = dict(zip(_COLOURS, "osDv^Px", strict=True))
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+
+
+def _plain(value: float, _) -> str:
+    return f"{value:g}"
+
+
+def _most_threads(rows: list[Row]) -> list[Row]:
+    most = max((row.threads for row in rows), default=0)
+    return [row for row in rows if row.threads == most]
+
+
+def speedups(run: Run) -> Figure | None:
+    """Bars of each peer's seconds over fastbp's, in float32 on all threads."""
+    rows = [row for row in _most_threads(run.of("fits")) if row.dtype == "float32"]
+    if not rows:
+        return None
+    names = [n for n in _COLOURS if any(family(p) == n for r in rows for p in r.peers)]
+    height = 0.8 / len(names)
+    figure = Figure(figsize=(8, 0.35 + 0.17 * len(rows) * (len(names) + 1)))
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        for i, name in enumerate(names):
+            ratio = row.ratio(name)
+            if ratio is None:
+                continue
+            y = place + (i - (len(names) - 1) / 2) * height
+            error = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
+            axes.barh(
+                y,
+                ratio.median,
+                height * 0.9,
+                color=_COLOURS[name],
+                label=name if place == 0 else None,
+                xerr=error,
+                error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
+            )
+            axes.annotate(
+                f"{ratio.median:.1f}" if ratio.median < 99.5 else f"{ratio.median:.0f}",
+                (max(ratio.high, ratio.median), y),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+            )
+    axes.axvline(1, color="black", linewidth=1.2)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks(range(len(rows)), [row.case for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), high * 1.25)
+    axes.set_xlabel(
+        "seconds of a fit, over fastbp's (right of the line fastbp is faster)"
+    )
+    axes.set_title(
+        f"The same training, float32, {rows[0].threads} threads", loc="left", fontsize=11
+    )
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        *(handles, labels), loc="outside upper center", ncols=len(names), fontsize=9
+    )
+    return figure
+
+
+def roofline(run: Run) -> Figure | None:
+    """Each kernel's flops a second against its flops for each byte of its operands."""
+    rows = [row for row in _most_threads(run.of("kernels")) if row.dtype == "float32"]
+    if not rows:
+        return None
+    limits = run.machine["by threads"][str(rows[0].threads)]
+    peak = limits["gflops"]["float32"]
+    figure = Figure(figsize=(8, 5.2))
+    axes = figure.add_subplot()
+    intensity = np.geomspace(0.05, 400, 200)
+    for place, style in (("cache", "--"), ("memory", "-")):
+        rate = limits["gigabytes_per_second"][place]
+        axes.plot(intensity, np.minimum(peak, rate * intensity), style, color="#777777")
+        where = {"cache": "second-level cache", "memory": "memory"}[place]
+        axes.annotate(
+            f"{where}, {rate:.0f} GB/s",
+            (0.055, rate * 0.055),
+            xytext=(2, 6),
+            textcoords="offset points",
+            fontsize=8,
+            color="#555555",
+            rotation=0,
+        )
+    axes.annotate(
+        f"registers, {peak:.0f} GFLOP/s",
+        (400, peak),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="#555555",
+    )
+    kernels = list(dict.fromkeys(row.facts["kernel"] for row in rows))
+    colours = mpl.colormaps["tab10"].colors
+    palette = [*list(_COLOURS.values())[1:], "#F0E442", "#999999", "#000000", *colours]
+    markers = "osDv^PX<>*h"
+    sizes = {"small": 28, "medium": 62, "large": 120}
+    for i, kernel in enumerate(kernels):
+        of = [row for row in rows if row.facts["kernel"] == kernel]
+        axes.scatter(
+            [row.facts["flops"] / row.facts["bytes"] for row in of],
+            [row.facts["flops"] / row.spread().median / 1e9 for row in of],
+            [sizes[row.facts["size"]] for row in of],
+            color=palette[i],
+            marker=markers[i],
+            edgecolors="black",
+            linewidths=0.5,
+            label=kernel,
+            zorder=3,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.set_xlabel("useful flops for each byte of the operands")
+    axes.set_ylabel("GFLOP/s")
+    axes.set_title(
+        f"fastbp's kernels under the machine's limits, float32, {rows[0].threads} "
+        "threads; larger marks are larger arrays",
+        loc="left",
+        fontsize=10,
+    )
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
+    return figure
+
+
+def scaling(run: Run) -> Figure | None:
+    """Seconds of an epoch against rows, width, depth and batch."""
+    rows = _most_threads(run.of("scaling"))
+    if not rows:
+        return None
+    along = list(dict.fromkeys(row.facts["along"] for row in rows))
+    columns = min(2, len(along))
+    lines = -(-len(along) // columns)
+    figure = Figure(figsize=(4.4 * columns, 0.5 + 3.3 * lines))
+    what = {
+        "rows": "rows",
+        "width": "units of each of two hidden layers",
+        "depth": "hidden layers of 64 units",
+        "batch": "rows of a batch",
+    }
+    for i, name in enumerate(along):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        of = [row for row in rows if row.facts["along"] == name]
+        for peer in dict.fromkeys(p for row in of for p in row.samples):
+            points = [
+                (r.facts["value"], r.spread(peer).median) for r in of if peer in r.samples
+            ]
+            axes.plot(
+                *zip(*points, strict=True),
+                marker=_MARKERS[family(peer)],
+                color=_COLOURS[family(peer)],
+                markersize=4.5,
+                linewidth=2 if peer == OURS else 1.2,
+                label=family(peer) if i == 0 else None,
+            )
+        axes.set_xscale("log", base=10 if name == "rows" else 2)
+        axes.set_yscale("log")
+        if name == "rows":
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        else:
+            axes.set_xticks([row.facts["value"] for row in of])
+            axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.set_xlabel(what[name])
+        if i % columns == 0:
+            axes.set_ylabel("seconds of an epoch")
+    figure.legend(loc="outside upper center", ncols=6, fontsize=9)
+    return figure
+
+
+def scores(run: Run) -> Figure | None:
+    """Validation score against the seconds of the training that led to it."""
+    rows = [row for row in _most_threads(run.of("scores")) if "seconds" in row.facts]
+    if not rows:
+        return None
+    figure = Figure(figsize=(4.6 * len(rows) + 0.2, 4))
+    for i, row in enumerate(rows):
+        axes = figure.add_subplot(1, len(rows), i + 1)
+        for peer in dict.fromkeys(map(family, row.samples)):
+            name = OURS if peer == OURS else row.best(peer)
+            axes.plot(
+                row.facts["seconds"][name],
+                row.facts["scores"][name],
+                marker=_MARKERS[peer],
+                markersize=4,
+                color=_COLOURS[peer],
+                linewidth=2 if name == OURS else 1.2,
+                label=peer if i == 0 else None,
+            )
+        axes.axhline(row.facts["target"], color="#777777", linewidth=1, linestyle="--")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.set_xlabel("seconds of training")
+        axes.set_title(f"{row.case}, {row.dtype}", loc="left", fontsize=10)
+        if i == 0:
+            axes.set_ylabel("validation accuracy")
+    figure.legend(loc="outside upper center", ncols=7, fontsize=9)
+    return figure
+
+
+#: A picture's name, and the group of rows that it shows.
+_PICTURES = {
+    "speedups": (speedups, "fits"),
+    "roofline": (roofline, "kernels"),
+    "scaling": (scaling, "scaling"),
+    "scores": (scores, "scores"),
+}
+
+
+def draw(run: Run, folder: Path) -> dict[str, list[Path]]:
+    """Write the pictures that the run has rows for; their paths by group."""
+    drawn: dict[str, list[Path]] = {}
+    for name, (picture, group) in _PICTURES.items():
+        with mpl.rc_context(_STYLE):
+            figure = picture(run)
+            if figure is None:
+                continue
+            figure.set_layout_engine("constrained")
+            path = folder / f"{name}.png"
+            figure.savefig(path)
+            drawn.setdefault(group, []).append(path)
+    return drawn

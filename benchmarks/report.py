@@ -1,0 +1,251 @@
+"""A run as Markdown, and README's section about speed.
+
+``python -m benchmarks.report`` writes that section anew from the committed run.
+"""
+
+import re
+from pathlib import Path
+
+from benchmarks import plots
+from benchmarks.rows import OURS, Row, Run, Spread, family
+
+ROOT = Path(__file__).parents[1]
+#: The run that README's figures come from.
+COMMITTED = Path(__file__).parent / "results"
+_START, _END = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
+
+_TITLES = {
+    "kernels": "Kernels against NumPy",
+    "fits": "Fits against peers",
+    "scores": "Seconds to a validation score",
+    "searches": "Searches",
+    "ways": "Other ways to train",
+    "latency": "Predictions",
+    "start": "The first seconds of a process",
+    "scaling": "Seconds of an epoch",
+    "memory": "Memory",
+}
+#: Columns of a ratio, and the peers' names.
+_FIT_PEERS = {
+    "scikit-learn": "scikit-learn",
+    "NumPy": "NumPy",
+    "PyTorch": "PyTorch",
+    "torch.compile": "PyTorch, compiled",
+    "JAX": "JAX",
+    "skorch": "skorch",
+}
+
+_RATIOS = (
+    "A ratio above 1 means that fastbp is sooner. Contestants take turns in every round; "
+    "a ratio is the median of the rounds' ratios. Each has as many threads as the row "
+    "says; scikit-learn the better of that and one BLAS thread. *Of peak*: useful flops "
+    "a second over those of a loop that only multiplies and adds registers, timed in the "
+    "same rounds."
+)
+
+
+# ---------------------------------------------------------------- cells
+
+
+def amount(number: float, unit: str) -> str:
+    """Three digits and a readable unit."""
+    if unit != "s":
+        return f"{number:.3g} {unit}"
+    scales = {1: "s", 1e-3: "ms", 1e-6: "µs"}
+    scale = next((scale for scale in scales if number >= scale), 1e-6)
+    return f"{number / scale:.3g} {scales[scale]}"
+
+
+def times(ratio: Spread | None) -> str:
+    """How many times sooner; "~" before what is too noisy to believe."""
+    if ratio is None:
+        return "-"
+    digits = f"{ratio.median:.1f}" if ratio.median < 99.95 else f"{ratio.median:.0f}"
+    return f"~{digits}" if ratio.noisy else digits
+
+
+def share(row: Row) -> str:
+    return "-" if row.share is None else f"{row.share:.0%}"
+
+
+def table(heads: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table; numbers, which are all columns but the first words, go right."""
+    words = sum(head in ("case", "network", "dtype", "size") for head in heads)
+    rule = ["---"] * words + ["---:"] * (len(heads) - words)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines]) + "\n"
+
+
+# ---------------------------------------------------------------- groups
+
+
+def fits(rows: list[Row], peers=tuple(_FIT_PEERS)) -> str:
+    lines = []
+    for row in rows:
+        units = "-".join(map(str, row.facts["units"]))
+        shape = f"{row.facts['rows']} rows, {units}, batch {row.facts['batch']}"
+        ratios = [times(row.ratio(_FIT_PEERS[peer])) for peer in peers]
+        ours = amount(row.spread().median, row.unit)
+        lines.append(
+            [row.case, shape, row.dtype, str(row.threads), ours, *ratios, share(row)]
+        )
+    heads = ["case", "network", "dtype", "threads", OURS]
+    return table([*heads, *(f"vs {peer}" for peer in peers), "of peak"], lines)
+
+
+def kernels(rows: list[Row]) -> str:
+    lines = []
+    for row in rows:
+        shape = " x ".join(str(n).replace(" ", "") for n in row.facts["shape"])
+        ratios = [
+            times(row.ratio(family(name))) for name in ("NumPy", "NumPy, preallocated")
+        ]
+        limit = "registers" if row.facts["limited_by"] == "fma" else "memory"
+        lines.append(
+            [
+                *(row.facts["kernel"], shape, row.dtype, str(row.threads)),
+                *(amount(row.spread().median, "s"), *ratios, f"{share(row)} {limit}"),
+            ]
+        )
+    heads = ["case", "size", "dtype", "threads", OURS]
+    return table([*heads, "vs NumPy", "vs NumPy, preallocated", "of the limit of"], lines)
+
+
+def beside_sklearn(rows: list[Row]) -> str:
+    lines = []
+    for row in rows:
+        theirs = row.samples.get("scikit-learn")
+        lines.append(
+            [
+                *(row.case, row.dtype, str(row.threads)),
+                amount(row.spread("scikit-learn").median, row.unit) if theirs else "-",
+                amount(row.spread().median, row.unit),
+                times(row.ratio("scikit-learn")),
+            ]
+        )
+    return table(["case", "dtype", "threads", "scikit-learn", OURS, "ratio"], lines)
+
+
+def all_seconds(rows: list[Row]) -> str:
+    """Seconds of every contestant, and fastbp's advantage over the best of the others."""
+    names = list(dict.fromkeys(name for row in rows for name in row.samples))
+
+    def cell(row, name):
+        return amount(row.spread(name).median, "s") if name in row.samples else "-"
+
+    lines = [
+        [
+            *(row.case, row.dtype, str(row.threads)),
+            *(cell(row, name) for name in names),
+            times(row.ratio()),
+        ]
+        for row in rows
+    ]
+    return table(["case", "dtype", "threads", *names, "vs the best"], lines)
+
+
+def scores(rows: list[Row]) -> str:
+    text = []
+    for row in rows:
+        reached, target = row.facts["reached"], row.facts["target"]
+        lines = [
+            [name, str(reached[name]), amount(row.spread(name).median, "s")]
+            + ["" if name == OURS else times(row.ratio(family(name)))]
+            for name in row.samples
+        ]
+        heads = ["case", "epochs", f"to {target:.0%} of {row.case}", "vs fastbp"]
+        text.append(table(heads, lines))
+    return "\n".join(text)
+
+
+_TABLES = {"kernels": kernels, "fits": fits, "scores": scores, "scaling": all_seconds}
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def machine(run: Run) -> str:
+    """Where, when and with what a run was made."""
+    m = run.machine
+    limits = "; ".join(
+        f"{n} thread{'s' * (n != '1')}: {found['gflops']['float32']:.0f} and "
+        f"{found['gflops']['float64']:.0f} GFLOP/s in float32 and float64, "
+        f"{found['gigabytes_per_second']['memory']:.0f} GB/s from memory"
+        for n, found in m["by threads"].items()
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
+    missing = "".join(f" {name} was not installed." for name in m.get("missing", ()))
+    return (
+        f"{m['processor']}, {m['date']}, commit {m['commit']}"
+        f"{' with changes' if m['dirty'] else ''}. {versions}.{missing} "
+        f"Measured limits: {limits}."
+    )
+
+
+def noise(run: Run) -> str:
+    """How far the run can be believed."""
+    rated = [row for row in run.rows if row.peers and len(row.samples[OURS]) > 1]
+    noisy = [row for row in rated if row.noisy]
+    share = len(noisy) / max(1, len(rated))
+    verdict = "**Too noisy to believe as a whole**: " if share > 1 / 3 else ""
+    return (
+        f"{verdict}{len(noisy)} of {len(rated)} rows are too noisy; their ratios have a "
+        "~ (the middle half of the rounds' ratios spans more than a factor 1.25)."
+    )
+
+
+def summary(run: Run) -> str:
+    """What the terminal shows: the fits and the noise."""
+    parts = [fits(run.of("fits"))] if run.of("fits") else []
+    return "\n".join([*parts, noise(run)])
+
+
+def markdown(run: Run, pictures: dict[str, Path]) -> str:
+    parts = ["# Benchmarks", machine(run), noise(run), _RATIOS]
+    for group, title in _TITLES.items():
+        if rows := run.of(group):
+            parts += [f"## {title}", _TABLES.get(group, beside_sklearn)(rows)]
+            parts += [f"![{title}]({path.name})" for path in pictures.get(group, [])]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def write(run: Run, folder: Path) -> None:
+    """``report.md`` and the plots."""
+    pictures = plots.draw(run, folder)
+    (folder / "report.md").write_text(markdown(run, pictures))
+
+
+def readme_section(run: Run) -> str:
+    """The part of README between the markers."""
+    most = max(row.threads for row in run.rows)
+    rows = [row for row in run.of("fits") if row.threads == most]
+    uses = [
+        row
+        for row in run.of("searches", "latency", "start", "ways", "memory")
+        if row.threads == most
+    ]
+    parts = [
+        machine(run),
+        noise(run),
+        fits(rows),
+        "![Seconds of a fit over fastbp's](benchmarks/results/speedups.png)",
+        beside_sklearn(uses),
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts)
+
+
+def with_section(readme: str, section: str) -> str:
+    """README's text with this section between the markers."""
+    pattern = re.compile(f"{_START}.*{_END}", re.DOTALL)
+    assert len(pattern.findall(readme)) == 1, "README has no place for the section"
+    return pattern.sub(lambda _: f"{_START}\n{section}\n{_END}", readme)
+
+
+def main() -> None:
+    run = Run.load(COMMITTED / "run.json")
+    write(run, COMMITTED)
+    readme = ROOT / "README.md"
+    readme.write_text(with_section(readme.read_text(), readme_section(run)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""One row of a run: what each contestant needed, and what can be concluded from it.
+
+A contestant has one sample for each round; the samples of a round were taken one after
+another, so a ratio is the median over the rounds of the ratios within a round, which a
+machine that slows down for a while disturbs little.
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+OURS = "fastbp"
+#: Half of the rounds' ratios lie within this factor, or the row is too noisy to believe.
+_STEADY = 1.25
+
+
+class Spread(NamedTuple):
+    """The median and the quartiles of some numbers."""
+
+    low: float
+    median: float
+    high: float
+
+    @property
+    def noisy(self) -> bool:
+        return not self.high <= _STEADY * self.low
+
+
+def spread_of(numbers) -> Spread:
+    numbers = list(numbers)
+    if len(numbers) == 1:
+        return Spread(*numbers * 3)
+    return Spread(*statistics.quantiles(numbers, n=4, method="inclusive"))
+
+
+def family(name: str) -> str:
+    """The peer that a contestant is: scikit-learn's are one, whatever BLAS's threads."""
+    return "scikit-learn" if name.startswith("scikit-learn") else name
+
+
+class Row(NamedTuple):
+    """What was measured of one case."""
+
+    group: str
+    case: str
+    dtype: str
+    threads: int
+    unit: str  # of the samples: less is better
+    samples: dict[str, list[float]]  # by contestant, a number for each round
+    facts: dict  # flops, bytes, limits and whatever else belongs to the case
+
+    @property
+    def peers(self) -> list[str]:
+        return [name for name in self.samples if name != OURS]
+
+    def spread(self, name: str = OURS) -> Spread:
+        return spread_of(self.samples[name])
+
+    def ratios(self, name: str) -> list[float]:
+        """Of each round: the peer's sample over fastbp's."""
+        pairs = zip(self.samples[name], self.samples[OURS], strict=True)
+        return [theirs / ours for theirs, ours in pairs]
+
+    def best(self, peer: str | None = None) -> str | None:
+        """The fastest of this peer's contestants, or of all but fastbp."""
+        names = [name for name in self.peers if peer in (None, family(name))]
+        return min(names, key=lambda name: self.spread(name).median, default=None)
+
+    def ratio(self, peer: str | None = None) -> Spread | None:
+        """How many times sooner fastbp is than this peer, or than the best of them."""
+        name = self.best(peer)
+        return None if name is None else spread_of(self.ratios(name))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether some ratio of the row is."""
+        return any(self.ratio(family(name)).noisy for name in self.peers)
+
+    @property
+    def share(self) -> float | None:
+        """Of the limit that was measured in the same rounds; None without one."""
+        if "limit" not in self.facts:
+            return None
+        work = self.facts["flops" if self.facts["limited_by"] == "fma" else "bytes"]
+        return work / self.spread().median / 1e9 / self.facts["limit"]
+
+
+class Run(NamedTuple):
+    """A run of the suite, as its file holds it."""
+
+    machine: dict
+    rows: list[Row]
+
+    def of(self, *groups: str) -> list[Row]:
+        return [row for row in self.rows if row.group in groups]
+
+    def save(self, path: Path) -> None:
+        rows = [json.dumps(row._asdict()) for row in self.rows]
+        text = f'{{"machine": {json.dumps(self.machine, indent=1)},\n"rows": [\n'
+        path.write_text(text + ",\n".join(rows) + "\n]}\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Run":
+        found = json.loads(path.read_text())
+        return cls(found["machine"], [Row(**row) for row in found["rows"]])
+
+
+def from_pytest(reports: list[dict]) -> Run:
+    """The run that pytest-benchmark's reports tell of, one for each session.
+
+    Its own file has the host's name and paths; this one does not.
+    """
+    last = reports[-1]
+    machine = dict(last["machine_info"]["benchmarks"])
+    machine["date"] = last["datetime"][:10]
+    machine["commit"] = last["commit_info"].get("id", "unknown")[:10]
+    machine["dirty"] = bool(last["commit_info"].get("dirty"))
+    machine["by threads"] = {
+        str(found["threads"]): {
+            name: found[name] for name in ("gflops", "gigabytes_per_second", "load")
+        }
+        for found in (report["machine_info"]["benchmarks"] for report in reports)
+    }
+    for name in ("gflops", "gigabytes_per_second", "load", "threads"):
+        del machine[name]
+    rows = [
+        Row(**benchmark["extra_info"]["row"])
+        for report in reports
+        for benchmark in report["benchmarks"]
+    ]
+    return Run(machine, rows)

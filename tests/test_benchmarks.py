@@ -1,0 +1,128 @@
+"""The benchmarks verify what they time; ratios, verdicts and README's figures hold."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.neural_network
+
+from benchmarks import guard, peers, problems, report
+from benchmarks.rows import Row, Run
+
+ROOT = Path(__file__).parents[1]
+
+
+def row(samples, case="case", **facts):
+    return Row("kernels", case, "float32", 2, "s", samples, facts)
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    # the machine became ten times as slow in the third round, for both
+    found = row({"fastbp": [1.0, 1.0, 10.0], "NumPy": [2.0, 3.0, 40.0]}).ratio("NumPy")
+    assert found.median == 3
+    assert (found.low, found.high) == (2.5, 3.5)
+
+
+def test_scikit_learn_counts_with_its_better_number_of_threads():
+    found = row(
+        {
+            "fastbp": [1.0, 1.0],
+            "scikit-learn, 1 BLAS thread": [3.0, 3.0],
+            "scikit-learn, 2 BLAS threads": [5.0, 5.0],
+            "PyTorch": [2.0, 2.0],
+        }
+    )
+    assert found.ratio("scikit-learn").median == 3
+    assert found.ratio("JAX") is None
+    assert found.ratio().median == 2
+
+
+def test_rows_that_are_too_noisy_are_marked():
+    steady = row({"fastbp": [1.0] * 5, "NumPy": [2.0, 2.1, 2.2, 2.1, 2.0]})
+    noisy = row({"fastbp": [1.0] * 5, "NumPy": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    assert report.times(steady.ratio("NumPy")) == "2.1"
+    assert report.times(noisy.ratio("NumPy")) == "~3.0"
+    machine = {}
+    assert report.noise(Run(machine, [steady, steady, noisy])).startswith("1 of 3 rows")
+    assert "Too noisy" in report.noise(Run(machine, [steady, noisy]))
+
+
+def test_the_share_is_of_the_limit_that_limits():
+    facts = {"flops": 6e9, "bytes": 1e9, "limit": 4.0}
+    samples = {"fastbp": [2.0, 2.0, 2.0]}
+    assert row(samples, limited_by="fma", **facts).share == 0.75
+    assert row(samples, limited_by="memory", **facts).share == 0.125
+
+
+def test_the_guard_sees_a_kernel_that_lost_a_third_but_not_noise():
+    expected = {"a": 3.0, "b": 3.0}
+    steady = row({"fastbp": [1.0] * 3, "NumPy": [2.8, 2.5, 2.6]}, "a")
+    slower = row({"fastbp": [1.0] * 3, "NumPy": [2.0, 2.1, 2.0]}, "b")
+    assert list(guard.slower(Run({}, [steady, slower]), expected)) == ["b"]
+    assert guard.slower(Run({}, [slower]), {}) == {}
+
+
+@pytest.mark.parametrize("seconds", [2.5, 0.0123, 3e-6, 4e-8])
+def test_amounts_keep_three_digits(seconds):
+    number, unit = report.amount(seconds, "s").split()
+    scale = {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit]
+    assert float(number) * scale == pytest.approx(seconds, rel=0.005)
+
+
+ODD = {problem.name: problem for problem in problems.ODD}
+
+
+@pytest.mark.filterwarnings("ignore")  # fits too short to converge; peers on themselves
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize(
+    "peer",
+    [
+        "NumPy",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in peers.PEERS if n != "NumPy"),
+    ],
+)
+def test_peers_train_the_same_model(peer, name):
+    if peer in peers.missing():
+        pytest.skip(f"{peer} is not installed")
+    problem = ODD[name]._replace(epochs=2, batch=64)
+    data = problem.data("float64")
+    data = data._replace(X=data.X[:640], y=data.y[:640])
+    trained = peers.PEERS[peer][0](problem, data)(2)
+    package = sklearn.neural_network
+    model = (package.MLPClassifier if problem.classifies else package.MLPRegressor)(
+        **problem.parameters()
+    ).fit(data.X, data.y)
+    # PyTorch has Adam's epsilon and the L2 term elsewhere; the others err by roundings
+    rtol = 1e-3 if peer.startswith(("PyTorch", "skorch")) else 1e-10
+    np.testing.assert_allclose(trained.losses, model.loss_curve_, rtol=rtol)
+    # of 20 steps, each of which moves a weight by 1e-3 however small its gradient is
+    atol = 5e-3 if rtol == 1e-3 else rtol
+    for found, expected in zip(trained.weights()[0], model.coefs_, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+
+
+def test_readme_has_the_figures_of_the_committed_run():
+    run = Run.load(report.COMMITTED / "run.json")
+    readme = (ROOT / "README.md").read_text()
+    assert report.with_section(readme, report.readme_section(run)) == readme
+
+
+def test_kernels_agree_with_numpy():
+    # each once, without timing: a kernel that computes something else fails
+    names = "small and not weight_gradient"  # which would be compiled for this test only
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "benchmarks/bench_kernels.py", "-q"),
+            *("--benchmark-disable", "-k", names),
+        ],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "18 passed" in result.stdout
