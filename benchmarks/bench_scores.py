@@ -6,11 +6,11 @@ score is that good.
 """
 
 import functools
+import time
 
 import pytest
 
-from benchmarks import baseline, machine, peers, problems
-from benchmarks.rows import spread_of
+from benchmarks import baseline, peers, problems
 
 #: A score that all reach, in both dtypes.
 TARGETS = {"digits": 0.97, "MNIST, 4,000 images": 0.92}
@@ -39,19 +39,24 @@ def bench_time_to_score(race, problem):
     data = problem.data(dtype)
     # its compiled form starts more slowly, and is not another curve
     trainers = peers.contestants(problem, data, without=["PyTorch, compiled"])
-    every = _EVERY[problem.name]
-    epochs = range(every, problem.epochs + 1, every)
-    scores = {
-        name: [score(problem, data, train(n).weights()) for n in epochs]
-        for name, train in trainers.items()
-    }
-    reached, target = {}, TARGETS[problem.name]
+    every, target = _EVERY[problem.name], TARGETS[problem.name]
+    epochs = list(range(every, problem.epochs + 1, every))
+    seconds, scores = ({name: [] for name in trainers} for _ in range(2))
+    for train in trainers.values():
+        train(1)  # compiles
+    for n in epochs:
+        for name, train in trainers.items():
+            time.sleep(0.05)
+            started = time.perf_counter()
+            trained = train(n)
+            seconds[name].append(float(f"{time.perf_counter() - started:.4g}"))
+            scores[name].append(score(problem, data, trained.weights()))
+    reached = {}
     for name, found in scores.items():
         good = [n for n, s in zip(epochs, found, strict=True) if s >= target]
         assert good, f"{name} never scores {target}"
         reached[name] = good[0]
-    seconds = {name: [] for name in trainers}
-    row = race(
+    race(
         "scores",
         problem.name,
         dtype,
@@ -60,14 +65,9 @@ def bench_time_to_score(race, problem):
         pause=0.05,
         facts={
             "target": target,
-            "epochs": list(epochs),
+            "epochs": epochs,
+            "seconds": seconds,
             "scores": scores,
             "reached": reached,
-            "threads": machine.threads(),
         },
     )
-    if row is not None:  # a training's seconds grow with its epochs
-        for name, n in reached.items():
-            median = spread_of(row.samples[name]).median
-            seconds[name] = [float(f"{median * k / n:.4g}") for k in epochs]
-        row.facts["seconds"] = seconds

@@ -110,14 +110,17 @@ def roofline(run: Run) -> Figure | None:
         rate = limits["gigabytes_per_second"][place]
         axes.plot(intensity, np.minimum(peak, rate * intensity), style, color="#777777")
         where = {"cache": "second-level cache", "memory": "memory"}[place]
+        x = 0.07
         axes.annotate(
             f"{where}, {rate:.0f} GB/s",
-            (0.055, rate * 0.055),
-            xytext=(2, 6),
+            (x, rate * x),
+            xytext=(0, 4),
             textcoords="offset points",
             fontsize=8,
             color="#555555",
-            rotation=0,
+            rotation=45,  # the slope of the line, in the axes' coordinates
+            rotation_mode="anchor",
+            transform_rotates_text=True,
         )
     axes.annotate(
         f"registers, {peak:.0f} GFLOP/s",
@@ -129,8 +132,7 @@ def roofline(run: Run) -> Figure | None:
         color="#555555",
     )
     kernels = list(dict.fromkeys(row.facts["kernel"] for row in rows))
-    colours = mpl.colormaps["tab10"].colors
-    palette = [*list(_COLOURS.values())[1:], "#F0E442", "#999999", "#000000", *colours]
+    palette = [*list(_COLOURS.values())[1:], "#F0E442", "#999999", "#000000", "#882255"]
     markers = "osDv^PX<>*h"
     sizes = {"small": 28, "medium": 62, "large": 120}
     for i, kernel in enumerate(kernels):
