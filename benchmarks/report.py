@@ -40,7 +40,7 @@ _RATIOS = (
     "a ratio is the median of the rounds' ratios. Each has as many threads as the row "
     "says; scikit-learn the better of that and one BLAS thread. *Of peak*: useful flops "
     "a second over those of a loop that only multiplies and adds registers, timed in the "
-    "same rounds."
+    "same rounds. *Swing*: the upper over the lower quartile of fastbp's seconds."
 )
 
 
@@ -68,6 +68,12 @@ def share(row: Row) -> str:
     return "-" if row.share is None else f"{row.share:.0%}"
 
 
+def swing(row: Row) -> str:
+    """The upper over the lower quartile of fastbp's samples."""
+    spread = row.spread()
+    return f"{spread.high / spread.low:.2f}"
+
+
 def table(heads: list[str], lines: list[list[str]]) -> str:
     """A Markdown table; numbers, which are all columns but the first words, go right."""
     words = sum(head in ("case", "network", "dtype", "size") for head in heads)
@@ -86,10 +92,13 @@ def fits(rows: list[Row], peers=tuple(_FIT_PEERS)) -> str:
         ratios = [times(row.ratio(_FIT_PEERS[peer])) for peer in peers]
         ours = amount(row.spread().median, row.unit)
         lines.append(
-            [row.case, shape, row.dtype, str(row.threads), ours, *ratios, share(row)]
+            [
+                *(row.case, shape, row.dtype, str(row.threads), ours),
+                *(*ratios, share(row), swing(row)),
+            ]
         )
     heads = ["case", "network", "dtype", "threads", OURS]
-    return table([*heads, *(f"vs {peer}" for peer in peers), "of peak"], lines)
+    return table([*heads, *(f"vs {peer}" for peer in peers), "of peak", "swing"], lines)
 
 
 def kernels(rows: list[Row]) -> str:
@@ -104,10 +113,13 @@ def kernels(rows: list[Row]) -> str:
             [
                 *(row.facts["kernel"], shape, row.dtype, str(row.threads)),
                 *(amount(row.spread().median, "s"), *ratios, f"{share(row)} {limit}"),
+                swing(row),
             ]
         )
     heads = ["case", "size", "dtype", "threads", OURS]
-    return table([*heads, "vs NumPy", "vs NumPy, preallocated", "of the limit of"], lines)
+    return table(
+        [*heads, "vs NumPy", "vs NumPy, preallocated", "of the limit of", "swing"], lines
+    )
 
 
 def beside_sklearn(rows: list[Row]) -> str:
@@ -141,6 +153,20 @@ def all_seconds(rows: list[Row]) -> str:
         for row in rows
     ]
     return table(["case", "dtype", "threads", *names, "vs the best"], lines)
+
+
+def threads(run: Run) -> str:
+    """What more threads gain: fastbp's seconds of a fit on one and on all of them."""
+    seconds: dict = {}
+    for row in run.of("fits"):
+        seconds.setdefault((row.case, row.dtype), {})[row.threads] = row.spread().median
+    lines = [
+        [case, dtype, amount(found[1], "s"), amount(found[most], "s")]
+        + [f"{found[1] / found[most]:.2f}"]
+        for (case, dtype), found in seconds.items()
+        if 1 in found and (most := max(found)) > 1
+    ]
+    return table(["case", "dtype", "1 thread", "all threads", "gain"], lines)
 
 
 def scores(rows: list[Row]) -> str:
@@ -205,6 +231,8 @@ def markdown(run: Run, pictures: dict[str, Path]) -> str:
         if rows := run.of(group):
             parts += [f"## {title}", _TABLES.get(group, beside_sklearn)(rows)]
             parts += [f"![{title}]({path.name})" for path in pictures.get(group, [])]
+    if len(run.machine["by threads"]) > 1:
+        parts += ["## What more threads gain", threads(run)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
