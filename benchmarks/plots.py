@@ -46,52 +46,54 @@ def speedups(run: Run) -> Figure | None:
     rows = [row for row in _most_threads(run.of("fits")) if row.dtype == "float32"]
     if not rows:
         return None
-    names = [n for n in _COLOURS if any(family(p) == n for r in rows for p in r.peers)]
-    height = 0.8 / len(names)
-    figure = Figure(figsize=(8, 0.35 + 0.17 * len(rows) * (len(names) + 1)))
+    bars = [
+        (row, name, ratio)
+        for row in rows
+        for name in _COLOURS
+        if (ratio := row.ratio(name)) is not None
+    ]
+    figure = Figure(figsize=(8, 1.2 + 0.135 * (len(bars) + len(rows))))
     axes = figure.add_subplot()
-    for place, row in enumerate(rows):
-        for i, name in enumerate(names):
-            ratio = row.ratio(name)
-            if ratio is None:
-                continue
-            y = place + (i - (len(names) - 1) / 2) * height
-            error = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
-            axes.barh(
-                y,
-                ratio.median,
-                height * 0.9,
-                color=_COLOURS[name],
-                label=name if place == 0 else None,
-                xerr=error,
-                error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
-            )
-            axes.annotate(
-                f"{ratio.median:.1f}" if ratio.median < 99.5 else f"{ratio.median:.0f}",
-                (max(ratio.high, ratio.median), y),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-            )
+    y, places, named = 0, {}, set()
+    for row, name, ratio in bars:
+        y += 1 + (row.case not in places)  # a gap between two cases
+        places.setdefault(row.case, []).append(y)
+        axes.barh(
+            y,
+            ratio.median - 1,
+            left=1,
+            height=0.9,
+            color=_COLOURS[name],
+            label=None if name in named else name,
+            xerr=[[ratio.median - ratio.low], [ratio.high - ratio.median]],
+            error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
+        )
+        named.add(name)
+        axes.annotate(
+            f"{ratio.median:.1f}" if ratio.median < 99.5 else f"{ratio.median:.0f}",
+            (max(ratio.high, 1), y),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
     axes.axvline(1, color="black", linewidth=1.2)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(rows)), [row.case for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks([np.mean(ys) for ys in places.values()], list(places))
+    axes.set_ylim(y + 1, 0.5)
     axes.grid(visible=False, axis="y")
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.5), high * 1.25)
+    axes.set_xlim(min(0.5, *(ratio.low for *_, ratio in bars)), axes.get_xlim()[1] * 1.25)
     axes.set_xlabel(
-        "seconds of a fit, over fastbp's (right of the line fastbp is faster)"
+        "seconds of a fit, over fastbp's (fastbp is faster right of the line)"
     )
     axes.set_title(
         f"The same training, float32, {rows[0].threads} threads", loc="left", fontsize=11
     )
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
-        *(handles, labels), loc="outside upper center", ncols=len(names), fontsize=9
+        *(handles, labels), loc="outside upper center", ncols=len(named), fontsize=9
     )
     return figure
 
