@@ -78,7 +78,9 @@ def _checked(**given):
                 f"{name} must have {ndim} dimension{'s' * (ndim > 1)}, "
                 f"got shape {array.shape}."
             )
-        checked.append(np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"]))
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            array = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+        checked.append(array)
     return checked
 
 
@@ -119,7 +121,7 @@ def _run_multiply(left, left_strides, right, right_strides, bias, kind, other, s
         size,
     )
     flops = 2.0 * size[0] * size[1] * size[2]
-    launch.run("multiply_all", args, left.dtype, launch.thread_limit(), flops)
+    launch.run("multiply_all", args, left.dtype, flops)
     return out
 
 
@@ -273,10 +275,15 @@ def _overload_dense_backward(dZ, X, W, activation="identity"):
 # ------------------------------------------------------------- losses
 
 
+#: Multiply-adds that last as long as an element of a loss: two functions, and its moves
+#: between rows and registers.
+_LOSS_FLOPS = 150
+
+
 def _run_loss(logits, targets, kind):
     loss, delta = np.zeros(1), np.empty_like(logits)
     args = (loss, delta.reshape(-1), _flat(logits), _flat(targets), kind, logits.shape)
-    launch.run("loss_and_delta", args, logits.dtype, launch.thread_limit(), logits.size)
+    launch.run("loss_and_delta", args, logits.dtype, _LOSS_FLOPS * logits.size)
     return float(loss[0]), delta
 
 
@@ -478,7 +485,7 @@ def _run_update(state, gradient, kind, rate, decays, nesterov):
     v = v[0] if v else np.empty(0, theta.dtype)  # SGD has no second moment
     args = (theta, m, v, _flat(gradient), kind, rate, decays, nesterov)
     flops = 16.0 * theta.size
-    launch.run("update_all", args, gradient.dtype, launch.thread_limit(), flops)
+    launch.run("update_all", args, gradient.dtype, flops)
 
 
 def adam_update(
