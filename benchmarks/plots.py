@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.rows import OURS, Row, Run, family
 
@@ -204,7 +204,9 @@ def scaling(run: Run) -> Figure | None:
             axes.set_xticks([row.facts["value"] for row in of])
             axes.xaxis.set_major_formatter(FuncFormatter(_plain))
             axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(what[name])
         if i % columns == 0:
             axes.set_ylabel("seconds of an epoch")
@@ -217,7 +219,7 @@ def scores(run: Run) -> Figure | None:
     rows = [row for row in _most_threads(run.of("scores")) if "seconds" in row.facts]
     if not rows:
         return None
-    figure = Figure(figsize=(4.6 * len(rows) + 0.2, 4))
+    figure = Figure(figsize=(max(7.8, 4.6 * len(rows)), 4))  # the legend is that wide
     for i, row in enumerate(rows):
         axes = figure.add_subplot(1, len(rows), i + 1)
         for peer in dict.fromkeys(map(family, row.samples)):
@@ -233,7 +235,9 @@ def scores(run: Run) -> Figure | None:
             )
         axes.axhline(row.facts["target"], color="#777777", linewidth=1, linestyle="--")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("seconds of training")
         axes.set_title(f"{row.case}, {row.dtype}", loc="left", fontsize=10)
         if i == 0:
