@@ -120,8 +120,10 @@ def _torch_loss(problem, data):
 
     functions = torch.nn.functional
     if not problem.classifies:
-        loss = lambda Z, y: 0.5 * functions.mse_loss(Z[:, 0], y)  # noqa: E731
-        return loss, torch.from_numpy(data.y)
+        return (
+            lambda Z, y: 0.5 * functions.mse_loss(Z[:, 0], y),
+            torch.from_numpy(data.y),
+        )
     if problem.outputs(data.y) == 1:
         entropy = functions.binary_cross_entropy_with_logits
         y = torch.from_numpy(data.y.astype(data.X.dtype))
