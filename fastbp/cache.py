@@ -19,12 +19,10 @@ import functools
 import hashlib
 import importlib
 import importlib.resources
-import multiprocessing
 import os
 import threading
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +43,7 @@ _MODULES = {
     "update_all": "arrays",
 }
 
-_programs: dict[tuple[str, str, bool], Any] = {}
+_programs: dict[tuple[str, str], Any] = {}
 
 # Held while Numba is imported, while a program is compiled or loaded, and while this
 # process is forked: locks of Numba's and of imports, held by a thread that the child does
@@ -66,7 +64,7 @@ def is_on() -> bool:
     return os.environ.get("FASTBP_CACHE", "1") != "0"
 
 
-def ready(name: str, dtype: np.dtype, args: tuple, parallel: bool = False) -> Any:
+def ready(name: str, dtype: np.dtype, args: tuple) -> Any:
     """A program, compiled for ``args`` or loaded from disk.
 
     After a colon the name may have a word for arguments of other types.
@@ -76,9 +74,9 @@ def ready(name: str, dtype: np.dtype, args: tuple, parallel: bool = False) -> An
     RuntimeError
         If Numba's compiler is switched off.
     """
-    program = _programs.get((name, dtype.str, parallel))
+    program = _programs.get((name, dtype.str))
     if program is None:
-        program, complaint = unbroken(_load, name, dtype.str, parallel, args)
+        program, complaint = unbroken(_load, name, dtype.str, args)
         if complaint:
             warn(complaint)
     return program
@@ -111,15 +109,15 @@ if hasattr(os, "register_at_fork"):  # its thread does not survive
     os.register_at_fork(after_in_child=_worker.cache_clear)
 
 
-def _load(name: str, dtype: str, parallel: bool, args: tuple) -> tuple[Any, str]:
+def _load(name: str, dtype: str, args: tuple) -> tuple[Any, str]:
     """The program, and what there is to complain of."""
-    key, complaint = (name, dtype, parallel), ""
+    key, complaint = (name, dtype), ""
     if key not in _programs:  # another thread may have been here in the meantime
         _programs[key], complaint = _compiled(*key, args)
     return _programs[key], complaint
 
 
-def _compiled(name: str, dtype: str, parallel: bool, args: tuple) -> tuple[Any, str]:
+def _compiled(name: str, dtype: str, args: tuple) -> tuple[Any, str]:
     import numba
     from numba.core.errors import NumbaError
 
@@ -130,23 +128,21 @@ def _compiled(name: str, dtype: str, parallel: bool, args: tuple) -> tuple[Any, 
         )
     signature = tuple(numba.typeof(arg) for arg in args)
     complaint = ""
-    # only parallel programs launch Numba's threads
-    with start_method_kept() if parallel else nullcontext():
-        program = dispatcher(name, dtype, parallel, is_on())
-        try:
-            program.compile(signature)
-            _check_identity(program)
-        except NumbaError:
+    program = dispatcher(name, dtype, is_on())
+    try:
+        program.compile(signature)
+        _check_identity(program)
+    except NumbaError:
+        raise
+    except Exception as error:  # unpickling a damaged file can raise anything
+        if not is_on():
             raise
-        except Exception as error:  # unpickling a damaged file can raise anything
-            if not is_on():
-                raise
-            complaint = (
-                "fastbp's compile cache cannot be used, so a program is compiled anew "
-                f"({type(error).__name__}: {error}). It is in "
-                f"{program.stats.cache_path}; fastbp.clear_cache() empties it."
-            )
-            program = _rebuilt(name, dtype, parallel, signature)
+        complaint = (
+            "fastbp's compile cache cannot be used, so a program is compiled anew "
+            f"({type(error).__name__}: {error}). It is in "
+            f"{program.stats.cache_path}; fastbp.clear_cache() empties it."
+        )
+        program = _rebuilt(name, dtype, signature)
     program.disable_compile()
     return program, complaint
 
@@ -159,10 +155,10 @@ def _check_identity(program: Any) -> None:
             raise ValueError(f"the file of {own} holds {compiled.fndesc.qualname}")
 
 
-def _rebuilt(name: str, dtype: str, parallel: bool, signature: tuple) -> Any:
+def _rebuilt(name: str, dtype: str, signature: tuple) -> Any:
     """The program without what is on disk, which it replaces if that is possible."""
     for kept in (True, False):
-        program = dispatcher(name, dtype, parallel, kept)
+        program = dispatcher(name, dtype, kept)
         try:
             if kept:
                 program._cache.flush()
@@ -172,37 +168,6 @@ def _rebuilt(name: str, dtype: str, parallel: bool, signature: tuple) -> Any:
             if not kept:
                 raise
     return program
-
-
-@contextmanager
-def start_method_kept() -> Iterator[None]:
-    """Leave the choice of multiprocessing's start method open.
-
-    Compiling a parallel program launches Numba's threads, which asks for the start
-    method and so fixes it.
-    """
-    unset = multiprocessing.get_start_method(allow_none=True) is None
-    try:
-        yield
-    finally:
-        if unset:
-            multiprocessing.set_start_method(None, force=True)
-
-
-def only_prange() -> Any:
-    """``parallel=`` for Numba: of its rewrites for parallel code, none but prange.
-
-    Not even that where accesses are checked: an error in a parallel loop would be lost.
-    """
-    from numba.core.cpu_options import ParallelOptions
-
-    from fastbp.kernels import simd
-
-    if simd.CHECKED:
-        return False
-    # a dict of the same content is emptied by the first compilation that reads it
-    others = ("comprehension", "reduction", "inplace_binop", "setitem", "numpy")
-    return ParallelOptions(dict.fromkeys((*others, "stencil", "fusion"), False))
 
 
 @functools.cache
@@ -230,15 +195,14 @@ def stamp() -> str:
     return digest.hexdigest()[:12]
 
 
-def dispatcher(name: str, dtype: str, parallel: bool, kept: bool) -> Any:
+def dispatcher(name: str, dtype: str, kept: bool) -> Any:
     """One program, not compiled, under a name that no other machine code shares."""
     import numba
 
     name, _, variant = name.partition(":")
     module = importlib.import_module(f"fastbp.kernels.{_MODULES[name]}")
     function = getattr(module, name)
-    how = "parallel" if parallel else "serial"
-    suffix = f"_{how}_{dtype[1:]}{variant}_{stamp()}"
+    suffix = f"_{dtype[1:]}{variant}_{stamp()}"
     twin = types.FunctionType(
         function.__code__, function.__globals__, function.__name__ + suffix
     )
@@ -247,9 +211,8 @@ def dispatcher(name: str, dtype: str, parallel: bool, kept: bool) -> Any:
     options = {
         "error_model": "numpy",
         "nogil": True,
-        "parallel": only_prange() if parallel else False,
-        # the others allocate nothing; reference counts would cost atomic operations
-        "_nrt": _MODULES[name] == "arrays",
+        # they allocate nothing; reference counts would cost atomic operations
+        "_nrt": False,
     }
     try:
         return numba.njit(cache=kept, **options)(twin)
@@ -261,7 +224,7 @@ def dispatcher(name: str, dtype: str, parallel: bool, kept: bool) -> Any:
 
 def directory() -> Path | None:
     """Where machine code is kept, or None if nowhere can be written."""
-    any_program = unbroken(dispatcher, "predict_single_rows", "<f8", False, True)
+    any_program = unbroken(dispatcher, "predict_single_rows", "<f8", True)
     path = any_program.stats.cache_path
     return None if path is None else Path(path)
 

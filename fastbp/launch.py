@@ -17,14 +17,13 @@ threads on two cores have one thread each. It goes alone when it is too small to
 Fits in more threads than cores take turns, a slice of an epoch each; so they do in one of
 joblib's processes, which together have a thread for each core. Predictions do not wait.
 
-Training and prediction bring their own threads (``fastbp.threads``): they survive a
-fork, work from any thread, and nobody waits for one that the system has descheduled. The
-programs on plain arrays (``fastbp.kernels``) are ``prange`` loops on Numba's threading
-layer, of which a process can have one at a time; under Numba's ``workqueue`` layer, which
-ends the process if two threads use it, only the main thread has any.
+The threads are fastbp's own (``fastbp.threads``): they survive a fork, work from any
+thread, and nobody waits for one that the system has descheduled. Numba's threading layer
+is used by nothing but users' own ``@njit`` code that calls ``fastbp.kernels``.
 """
 
 import functools
+import multiprocessing
 import os
 import threading
 import time
@@ -37,10 +36,6 @@ import numpy as np
 
 from fastbp import cache
 
-# Seconds of serial work that make a parallel region worth while, by threading layer: it
-# costs about 1 us under OpenMP and up to 100 us under workqueue (two hand-overs through
-# condition variables).
-_WORTH_A_REGION = {"omp": 20e-6, "tbb": 20e-6, "workqueue": 1e-3}
 #: Multiply-adds a second that one core is assumed to reach at least.
 _FLOPS = {4: 50e9, 8: 25e9}
 
@@ -71,15 +66,13 @@ _queue: list[weakref.ref[_Call]] = []
 _counting = threading.RLock()
 #: Seconds that a call waits for its turn at most, so that nothing can wait for ever.
 _PATIENCE = 1.0
-# Held by the one call that is in a parallel region of Numba's.
-_region = threading.Lock()
 _forked = False
 
 
 def _after_fork() -> None:
-    global _calls, _queue, _counting, _region, _forked
+    global _calls, _queue, _counting, _forked
     _calls, _queue, _counting = weakref.WeakSet(), [], threading.RLock()
-    _region, _forked = threading.Lock(), True
+    _forked = True
     _cores.cache_clear()
 
 
@@ -204,55 +197,15 @@ def serial_seconds(flops: float, dtype: np.dtype) -> float:
     return flops / _FLOPS[dtype.itemsize]
 
 
-def run(name: str, args: tuple, dtype: np.dtype, flops: float) -> None:
-    """Call one of the programs on plain arrays, in parallel if that is worth while.
-
-    ``flops`` is the work of the call's parallel region. A call that is over in less time
-    than it takes to count it does not count.
-    """
-    seconds = serial_seconds(flops, dtype)
-    if seconds <= min(_WORTH_A_REGION.values()):
-        cache.ready(name, dtype, (*args, 1))(*args, 1)
-        return
-    with threads_for_call(thread_limit()) as n_threads:
-        # not waiting: when another thread is in a parallel region, the cores are busy
-        if n_threads > 1 and _region.acquire(blocking=False):
-            try:
-                if _parallel_is_worth(seconds):
-                    _run_parallel(name, args, dtype, n_threads)
-                    return
-            finally:
-                _region.release()
-        cache.ready(name, dtype, (*args, 1))(*args, 1)
-
-
-def _run_parallel(name: str, args: tuple, dtype: np.dtype, n_threads: int) -> None:
-    import numba
-
-    mask = numba.get_num_threads()
-    workers = min(n_threads, mask)
-    program = cache.ready(name, dtype, (*args, workers), parallel=True)
-    numba.set_num_threads(workers)
-    try:
-        program(*args, workers)
-    finally:
-        numba.set_num_threads(mask)
-
-
-def _parallel_is_worth(seconds: float) -> bool:
-    """Whether a step of ``seconds`` gains from a region of the layer that is in use."""
-    layer = threading_layer()
-    if layer == "workqueue" and (
-        threading.current_thread() is not threading.main_thread()
-    ):
-        return False
-    return seconds > _WORTH_A_REGION[layer]
-
-
 def threading_layer() -> str:
     """The name of Numba's threading layer. Asking launches it."""
     import numba
 
-    with cache.start_method_kept():
+    # launching Numba's threads asks for multiprocessing's start method, and so fixes it
+    unset = multiprocessing.get_start_method(allow_none=True) is None
+    try:
         numba.get_num_threads()
+    finally:
+        if unset:
+            multiprocessing.set_start_method(None, force=True)
     return numba.threading_layer()

@@ -101,7 +101,7 @@ def _threads() -> Iterator[tuple[str, str]]:
     limits = launch.thread_limits()
     causes = ", ".join(f"{name} {limit}" for name, limit in limits.items())
     yield "threads", f"{launch.thread_limit()} (the least of: {causes})"
-    yield "threading layer", f"{layer}, for fastbp.kernels; estimators need none"
+    yield "threading layer", f"{layer}, for @njit code that calls fastbp.kernels"
     if layer == "workqueue":
         yield (
             "WARNING",

@@ -81,6 +81,43 @@ class Data(NamedTuple):
     indptr: np.ndarray | None  # [n + 1] where the rows start; None for dense X
 
 
+class Product(NamedTuple):
+    """f(left @ right + bias), or (left @ right) * f'(other) with ``slope``.
+
+    Element (i, j) of an operand is [i row + j column]; one of its strides is 1. All
+    arrays are flat. A row of ones gives the sums of right's columns: the gradient of a
+    bias, which is the weight of an input that is always 1. No tuple in it: Numba's
+    parallel loops take none within another.
+    """
+
+    left: np.ndarray  # [R - ones, K]
+    left_row: int
+    left_column: int
+    right: np.ndarray  # [K, N]
+    right_row: int
+    right_column: int
+    bias: np.ndarray  # [N], or empty
+    other: np.ndarray  # [R * N] outputs of f; read with ``slope`` only
+    kind: int  # f's number in ACTIVATIONS
+    slope: bool
+    ones: int  # 1: a row of ones is below left's last row; 0: none is
+    rows: int  # R
+    inner: int  # K
+    columns: int  # N
+
+
+class Room(NamedTuple):
+    """Scratch memory of a product; a slot is a worker's, or a task's."""
+
+    panels: np.ndarray  # the right operand in panels, then the bias
+    packed: np.ndarray  # a block of rows of the left operand, for each slot
+    sums: np.ndarray  # a block of rows of the product and a panel, for each slot
+    block: int  # rows of a task, whole tiles
+
+
+#: Elements of an update on plain arrays that one task takes.
+UPDATE_RUN = 4096
+
 #: A task of region 2: the weights of a layer from some panels of inputs into some panels
 #: of outputs; the first of them and where they end.
 TASK = np.dtype(

@@ -27,8 +27,8 @@ ROWS = [
     {"training", "rows"},
     {"callbacks"},
     {"network"},
+    {"kernels.__init__"},  # functions for users, on plain arrays
     {"threads"},
-    {"kernels.__init__"},  # functions for users, which the gate runs
     {"launch"},
     {"cache"},
     {"messages", "aside"},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from fastbp import MLPClassifier, cache, kernels, launch
+from fastbp import MLPClassifier, cache, launch
 from tests.processes import run_python
 
 
@@ -228,26 +228,3 @@ def test_ctrl_c_never_leaves_a_lock_behind(tmp_path):
         """,
         tmp_path,
     )
-
-
-def test_thread_mask_is_restored_when_a_program_fails(monkeypatch):
-    def fail(*args):
-        raise RuntimeError("no")
-
-    monkeypatch.setattr(cache, "ready", lambda *args, **kwargs: fail)
-    mask = numba.get_num_threads()
-    with pytest.raises(RuntimeError, match="no"):
-        launch._run_parallel("update_all", (), np.dtype("f8"), 1)
-    assert numba.get_num_threads() == mask
-
-
-def test_a_second_parallel_region_is_not_entered(monkeypatch):
-    # under workqueue two of them would end the process
-    X, W = np.ones((400, 300)), np.ones((300, 300))
-    expected = kernels.dense_forward(X, W, np.zeros(300))
-    monkeypatch.setattr(launch, "_run_parallel", lambda *args: pytest.fail("entered"))
-    with launch._region:
-        np.testing.assert_array_equal(
-            kernels.dense_forward(X, W, np.zeros(300)), expected
-        )
-    assert not launch._region.locked()

@@ -2,23 +2,27 @@
 
 Each function can be called from Python, where shapes and dtypes are checked, and from
 your own ``@numba.njit`` functions, where a wrong dtype does not compile and a wrong shape
-raises ValueError. They are compiled with ``parallel=True`` and run on the same register
-tiles as the estimators; the bits of a result do not depend on the number of threads.
+raises ValueError. They run on the same register tiles as the estimators, in parallel: on
+fastbp's own threads, or called from ``@njit(parallel=True)`` code on Numba's. The bits of
+a result do not depend on the number of threads.
 
 B rows in the batch, I inputs, O outputs. All floating arrays of a call have one dtype,
 float32 or float64; inside ``@njit`` they must be C-contiguous.
 """
 
 import math
+from collections import deque
 from itertools import combinations
 
 import numpy as np
 from numba import njit, types
+from numba.core.cpu_options import ParallelOptions
 from numba.core.errors import TypingError
 from numba.extending import overload
 
-from fastbp import cache, launch
+from fastbp import cache, launch, threads
 from fastbp.kernels import arrays as _arrays
+from fastbp.kernels.simd import CHECKED
 from fastbp.tables import (
     ACTIVATIONS,
     ADAM,
@@ -28,6 +32,9 @@ from fastbp.tables import (
     SGD,
     SOFTMAX,
     SQUARED_ERROR,
+    UPDATE_RUN,
+    Product,
+    Room,
 )
 
 __all__ = [
@@ -41,10 +48,32 @@ __all__ = [
     "squared_error",
 ]
 
-_OPTIONS = {"parallel": cache.only_prange(), "error_model": "numpy", "nogil": True}
-_multiply = njit(**_OPTIONS)(_arrays.multiply_all)
-_loss_and_delta = njit(**_OPTIONS)(_arrays.loss_and_delta)
-_update_all = njit(**_OPTIONS)(_arrays.update_all)
+# Of Numba's rewrites for parallel code none but prange; not even that where accesses are
+# checked, as an error in a parallel loop would be lost.
+_PARALLEL = ParallelOptions(False)
+_PARALLEL.enabled = _PARALLEL.prange = not CHECKED
+_OPTIONS = {"parallel": _PARALLEL, "error_model": "numpy", "nogil": True}
+_multiply = njit(**_OPTIONS)(_arrays.multiply_in_prange)
+_loss_and_delta = njit(**_OPTIONS)(_arrays.loss_and_delta_in_prange)
+_update_all = njit(**_OPTIONS)(_arrays.update_in_prange)
+
+_DTYPES = frozenset(map(np.dtype, (np.float32, np.float64)))
+#: Rows of a product or a loss that one task takes at most.
+_BLOCK_ROWS = 192
+#: Multiply-adds that last as long as an element of a loss: two functions, and its moves
+#: between rows and registers.
+_LOSS_FLOPS = 150
+#: The same of an element of an update, which waits for memory.
+_UPDATE_FLOPS = 16
+#: Bytes of a cache line.
+_LINE = 64
+#: Scratch memory that is kept between two calls, and of how many bytes at most. A call
+#: takes it away, so that no other can have it too.
+_spare: deque = deque(maxlen=1)
+_SPARE_BYTES = 1 << 25
+_NO_MEMORY = np.empty(0, np.uint8)
+#: Seconds of a call that are worth calling for help, which wakes threads.
+_WORTH_HELP = 5e-4
 
 
 # ------------------------------------------------------------- checks in Python
@@ -62,7 +91,7 @@ def _checked(**given):
             raise TypeError(
                 f"{name} must be a NumPy array, got {type(array).__name__} instead."
             )
-        if array.dtype not in (np.float32, np.float64):
+        if array.dtype not in _DTYPES:
             raise TypeError(
                 f"{name} must have dtype float32 or float64, got {array.dtype}: "
                 f"convert it with {name}.astype(...)."
@@ -100,29 +129,101 @@ def _activation_number(activation):
 def _flat(array):
     """A read-only flat view, so that all inputs of a program have one type."""
     view = array.reshape(-1)
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 
-def _run_multiply(left, left_strides, right, right_strides, bias, kind, other, size):
-    """f(left @ right + bias), or left @ right * f'(other) if there is an ``other``."""
-    out = np.empty((size[0], size[2]), left.dtype)
-    slope = other is not None
-    args = (
-        out.reshape(-1),
-        _flat(left),
-        left_strides,
-        _flat(right),
-        right_strides,
-        _flat(bias),
-        _flat(other if slope else left),
-        kind,
-        slope,
-        size,
+def _borrow(dtype, *sizes):
+    """Memory to give back after the call, and arrays of ``sizes`` elements in it.
+
+    Fresh memory costs more than a small product: the system clears each page of it.
+    """
+    line = _LINE // dtype.itemsize  # each begins on a line of its own
+    n_bytes = (sum(sizes) + len(sizes) * line) * dtype.itemsize
+    try:
+        memory = _spare.pop()
+    except IndexError:  # another thread has it, or nobody has used any
+        memory = _NO_MEMORY
+    if memory.size < n_bytes:
+        memory = np.empty(n_bytes + _LINE, np.uint8)
+        memory = memory[-memory.ctypes.data % _LINE :]
+    elements, arrays, at = memory[:n_bytes].view(dtype), [], 0
+    for size in sizes:
+        arrays.append(elements[at : at + size])
+        at += -(-size // line) * line
+    return memory, arrays
+
+
+def _give_back(memory):
+    if memory.size <= _SPARE_BYTES:
+        _spare.append(memory)
+
+
+def _run(name, dtype, args, state, n_threads, flops):
+    """Call a program on a team whose region is open in its ``state``."""
+    seconds = launch.serial_seconds(flops, dtype)
+    if n_threads == 1:  # not worth counting
+        cache.ready(name, dtype, (*args, state, 1, 0))(*args, state, 1, 0)
+    else:
+        threads.Team(name, dtype, state).call((*args, state), n_threads, seconds)
+
+
+def _threads_for(flops, dtype):
+    """Threads that so much work is worth."""
+    if launch.serial_seconds(flops, dtype) < _WORTH_HELP:
+        return 1
+    return launch.thread_limit()
+
+
+def _block_rows(rows, n_threads, grain):
+    """Rows of a task: whole tiles, at least two tasks for each thread if there are."""
+    share = -(-rows // (2 * n_threads)) if n_threads > 1 else rows
+    return min(_BLOCK_ROWS, max(1, -(-share // grain)) * grain)
+
+
+def _run_multiply(left, right, bias, kind, other, size, ones=0):
+    """f(left @ right + bias), or left @ right * f'(other) if there is an ``other``.
+
+    The last row of ``left`` is of ``ones`` if that is 1; the array does not hold it.
+    """
+    rows, inner, columns = size
+    dtype = left[0].dtype
+    out = np.empty((rows, columns), dtype)
+    if out.size == 0:
+        return out
+    flops = 2.0 * rows * inner * columns
+    n_threads = _threads_for(flops, dtype)
+    tile = launch.tile_shape(dtype)
+    block = _block_rows(rows, n_threads, tile.rows)
+    padded = -(-columns // tile.lanes) * tile.lanes
+    whole = -(-inner // tile.panel) * tile.panel
+    memory, scratch = _borrow(
+        dtype,
+        padded * (inner + 1),
+        n_threads * block * whole,
+        n_threads * block * (padded + 2 * tile.panel),
     )
-    flops = 2.0 * size[0] * size[1] * size[2]
-    launch.run("multiply_all", args, left.dtype, flops)
+    room = Room(*scratch, block)
+    slope = other is not None
+    product = Product(
+        *(*left, *right, _flat(bias), _flat(other) if slope else left[0]),
+        *(kind, slope, ones, *size),
+    )
+    state = threads.team_state(-(-padded // tile.panel))
+    args = out.reshape(-1), product, room
+    _run("multiply_all", dtype, args, state, n_threads, flops)
+    _give_back(memory)
     return out
+
+
+def _matrix(array):
+    """A matrix as an operand: (flat array, stride of rows, stride of columns)."""
+    return _flat(array), array.shape[1], 1
+
+
+def _transposed(array):
+    """Its transpose as an operand."""
+    return _flat(array), 1, array.shape[1]
 
 
 # ------------------------------------------------------------- dense layers
@@ -154,7 +255,7 @@ def dense_forward(X, W, b, activation="identity"):
     _check_shape("b", b, (W.shape[1],), f"W has {W.shape[1]} columns")
     kind = _activation_number(activation)
     size = (X.shape[0], *W.shape)
-    return _run_multiply(X, (W.shape[0], 1), W, (W.shape[1], 1), b, kind, None, size)
+    return _run_multiply(_matrix(X), _matrix(W), b, kind, None, size)
 
 
 def dense_backward(dZ, X, W, activation="identity"):
@@ -191,17 +292,13 @@ def dense_backward(dZ, X, W, activation="identity"):
     _check_shape("W", W, (inputs, outputs), "X and dZ have as many columns")
     kind = _activation_number(activation)
     none = np.zeros(0, X.dtype)
-    dX = _run_multiply(
-        dZ, (outputs, 1), W, (1, outputs), none, kind, X, (rows, outputs, inputs)
+    size = rows, outputs, inputs
+    dX = _run_multiply(_matrix(dZ), _transposed(W), none, kind, X, size)
+    size = inputs + 1, rows, outputs
+    both = _run_multiply(
+        *(_transposed(X), _matrix(dZ), none, IDENTITY, None, size), ones=1
     )
-    dW = _run_multiply(
-        X, (1, inputs), dZ, (outputs, 1), none, IDENTITY, None, (inputs, rows, outputs)
-    )
-    ones = np.ones((1, rows), X.dtype)
-    db = _run_multiply(
-        ones, (rows, 1), dZ, (outputs, 1), none, IDENTITY, None, (1, rows, outputs)
-    )
-    return dX, dW, db[0]
+    return dX, both[:-1], both[-1]
 
 
 @overload(dense_forward, prefer_literal=True)
@@ -213,19 +310,12 @@ def _overload_dense_forward(X, W, b, activation="identity"):
         rows, inputs, outputs = X.shape[0], X.shape[1], W.shape[1]
         if W.shape[0] != inputs or b.shape[0] != outputs:
             raise ValueError("dense_forward takes X (B, I), W (I, O) and b (O,)")
-        out = np.empty((rows, outputs), X.dtype)
+        x = X.reshape(-1)
+        out, w = np.empty((rows, outputs), X.dtype), W.reshape(-1)
+        size = rows, inputs, outputs
         _multiply(
             out.reshape(-1),
-            X.reshape(-1),
-            (inputs, 1),
-            W.reshape(-1),
-            (outputs, 1),
-            b,
-            X.reshape(-1),
-            kind,
-            False,
-            (rows, inputs, outputs),
-            1,
+            Product(x, inputs, 1, w, outputs, 1, b, x, kind, False, 0, *size),
         )
         return out
 
@@ -242,32 +332,15 @@ def _overload_dense_backward(dZ, X, W, activation="identity"):
         if dZ.shape[0] != rows or W.shape[0] != inputs or W.shape[1] != outputs:
             raise ValueError("dense_backward takes dZ (B, O), X (B, I) and W (I, O)")
         d, x, w = dZ.reshape(-1), X.reshape(-1), W.reshape(-1)
-        none = np.zeros(0, X.dtype)
-        dX = np.empty((rows, inputs), X.dtype)
-        size = (rows, outputs, inputs)
+        none, total = np.zeros(0, X.dtype), inputs * outputs
+        dX, size = np.empty((rows, inputs), X.dtype), (rows, outputs, inputs)
         _multiply(
             dX.reshape(-1),
-            d,
-            (outputs, 1),
-            w,
-            (1, outputs),
-            none,
-            x,
-            kind,
-            True,
-            size,
-            1,
+            Product(d, outputs, 1, w, 1, outputs, none, x, kind, True, 0, *size),
         )
-        dW = np.empty((inputs, outputs), X.dtype)
-        size = (inputs, rows, outputs)
-        _multiply(
-            dW.reshape(-1), x, (1, inputs), d, (outputs, 1), none, x, 0, False, size, 1
-        )
-        db = np.empty(outputs, X.dtype)
-        ones = np.ones(rows, X.dtype)
-        size = (1, rows, outputs)
-        _multiply(db, ones, (rows, 1), d, (outputs, 1), none, x, 0, False, size, 1)
-        return dX, dW, db
+        both, size = np.empty(total + outputs, X.dtype), (inputs + 1, rows, outputs)
+        _multiply(both, Product(x, 1, inputs, d, outputs, 1, none, x, 0, False, 1, *size))
+        return dX, both[:total].reshape(inputs, outputs), both[total:]
 
     return implementation
 
@@ -275,15 +348,20 @@ def _overload_dense_backward(dZ, X, W, activation="identity"):
 # ------------------------------------------------------------- losses
 
 
-#: Multiply-adds that last as long as an element of a loss: two functions, and its moves
-#: between rows and registers.
-_LOSS_FLOPS = 150
-
-
 def _run_loss(logits, targets, kind):
-    loss, delta = np.zeros(1), np.empty_like(logits)
-    args = (loss, delta.reshape(-1), _flat(logits), _flat(targets), kind, logits.shape)
-    launch.run("loss_and_delta", args, logits.dtype, _LOSS_FLOPS * logits.size)
+    """(mean loss, gradient), of the kinds of ``tables``."""
+    loss, delta, dtype = np.zeros(1), np.empty_like(logits), logits.dtype
+    rows, outputs = logits.shape
+    flops = _LOSS_FLOPS * logits.size
+    n_threads, tile = _threads_for(flops, dtype), launch.tile_shape(dtype)
+    block = _block_rows(rows, n_threads, tile.lanes)
+    losses = np.empty(-(-rows // tile.lanes))
+    memory, (scratch,) = _borrow(dtype, n_threads * (2 * outputs + 1) * tile.lanes)
+    args = loss, delta.reshape(-1), _flat(logits), _flat(targets), kind, logits.shape
+    args = *args, block, losses, scratch
+    state = threads.team_state(-(-rows // block))
+    _run("loss_and_delta", dtype, args, state, n_threads, flops)
+    _give_back(memory)
     return float(loss[0]), delta
 
 
@@ -419,7 +497,9 @@ def _overload_softmax_cross_entropy(logits, y):
         loss, delta = np.zeros(1), np.empty_like(logits)
         targets = y.astype(logits.dtype)
         flat = logits.reshape(-1)
-        _loss_and_delta(loss, delta.reshape(-1), flat, targets, SOFTMAX, logits.shape, 1)
+        _loss_and_delta(
+            loss, delta.reshape(-1), flat, targets, SOFTMAX, logits.shape, _BLOCK_ROWS
+        )
         return loss[0], delta
 
     return implementation
@@ -437,7 +517,9 @@ def _overload_of_loss(function, kind):
                 raise ValueError("outputs and targets must have the same shape")
             loss, delta = np.zeros(1), np.empty_like(logits)
             flat, targets = logits.reshape(-1), Y.reshape(-1)
-            _loss_and_delta(loss, delta.reshape(-1), flat, targets, kind, logits.shape, 1)
+            _loss_and_delta(
+                loss, delta.reshape(-1), flat, targets, kind, logits.shape, _BLOCK_ROWS
+            )
             return loss[0], delta
 
         return implementation
@@ -457,7 +539,8 @@ def _overload_squared_error(output, Y):
         loss, delta = np.zeros(1), np.empty_like(output)
         flat, targets = output.reshape(-1), Y.reshape(-1)
         _loss_and_delta(
-            loss, delta.reshape(-1), flat, targets, SQUARED_ERROR, output.shape, 1
+            *(loss, delta.reshape(-1), flat, targets),
+            *(SQUARED_ERROR, output.shape, _BLOCK_ROWS),
         )
         return loss[0], delta
 
@@ -483,9 +566,13 @@ def _run_update(state, gradient, kind, rate, decays, nesterov):
             )
     theta, m, *v = (array.reshape(-1) for array in state.values())
     v = v[0] if v else np.empty(0, theta.dtype)  # SGD has no second moment
-    args = (theta, m, v, _flat(gradient), kind, rate, decays, nesterov)
-    flops = 16.0 * theta.size
-    launch.run("update_all", args, gradient.dtype, flops)
+    dtype = theta.dtype
+    buffer = np.ones((4, launch.tile_shape(dtype).lanes), dtype)
+    args = theta, m, v, _flat(gradient), kind, rate, decays, nesterov, buffer
+    flops = _UPDATE_FLOPS * theta.size
+    n_threads = _threads_for(flops, dtype)
+    state = threads.team_state(-(-theta.size // UPDATE_RUN))
+    _run("update_all", dtype, args, state, n_threads, flops)
 
 
 def adam_update(
@@ -620,7 +707,6 @@ def _overload_adam_update(
             rate,
             (beta_1, beta_2, epsilon, 0.0),
             False,
-            1,
         )
 
     return implementation
@@ -652,7 +738,6 @@ def _overload_sgd_update(
             learning_rate,
             (0.0, 0.0, 1.0, momentum),
             nesterov,
-            1,
         )
 
     return implementation

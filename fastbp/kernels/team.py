@@ -124,6 +124,12 @@ def task_of(ticket):
 
 
 @part
+def region_of(ticket):
+    """The number of the ticket's region, the first is 0."""
+    return ticket >> _REGION_SHIFT
+
+
+@part
 def finish_task(team):
     """Report that the task of a ticket is done."""
     _add(team, DONE, 1)
@@ -147,7 +153,7 @@ def is_stopped(team):
 @part
 def open_region(team, tasks):
     """The driver hands out the tasks 0, ..., tasks - 1."""
-    region = (team[TICKET] >> _REGION_SHIFT) + 1
+    region = region_of(team[TICKET]) + 1
     _write(team, DONE, 0)
     _write(team, TICKET, region << _REGION_SHIFT | tasks << TASKS_SHIFT)
 
@@ -159,6 +165,6 @@ def wait_for_region(team, ticket):
     came = False
     while not came and looks < _PATIENCE and not is_stopped(team):
         _relax(team, looks)
-        came = _read(team, TICKET) >> _REGION_SHIFT != ticket >> _REGION_SHIFT
+        came = region_of(_read(team, TICKET)) != region_of(ticket)
         looks += 1
     return came

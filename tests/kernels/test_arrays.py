@@ -184,6 +184,30 @@ def test_kernels_called_from_user_njit_code_give_the_same_bits(rng):
     np.testing.assert_array_equal(b_njit, b)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bits_do_not_depend_on_the_number_of_threads(rng, dtype, monkeypatch):
+    # shapes with a rest in every direction, and sums in parts
+    X, W = rng.standard_normal((130, 801)), rng.standard_normal((801, 101))
+    X, W, b = X.astype(dtype), W.astype(dtype), np.ones(101, dtype)
+    y = rng.integers(101, size=130)
+
+    def results(n_threads):
+        monkeypatch.setattr(kernels, "_threads_for", lambda *args: n_threads)
+        Z = kernels.dense_forward(X, W, b, "tanh")
+        loss, dZ = kernels.softmax_cross_entropy(Z, y)
+        dX, dW, db = kernels.dense_backward(dZ, X, W, "tanh")
+        theta, m, v = W.copy(), np.zeros_like(W), np.zeros_like(W)
+        kernels.adam_update(theta, m, v, dW, 1)
+        return Z, loss, dZ, dX, dW, db, theta, m, v
+
+    monkeypatch.setattr(launch, "_cores", lambda: 3)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
+    alone = results(1)
+    for n_threads in (2, 3):
+        for one, other in zip(alone, results(n_threads), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_wrong_types_in_user_njit_code_do_not_compile():
     @numba.njit
     def mixed(X, W, b):

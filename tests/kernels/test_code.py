@@ -120,7 +120,7 @@ def test_one_compilation_serves_all_networks_of_a_dtype():
                 estimator.predict(X.astype(dtype))
                 estimator.predict(X[:1].astype(dtype))
         for name in ("train_steps", "predict_rows", "predict_single_rows"):
-            program = cache._programs[name, np.dtype(dtype).str, False]
+            program = cache._programs[name, np.dtype(dtype).str]
             assert len(program.signatures) == 1
             # compiled without reference counts it could not allocate anything
             assert program.targetoptions["_nrt"] is False
