@@ -49,10 +49,15 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     most, reports = machine.threads(), []
     for group, n_threads in _sessions(chosen, most, options.all):
-        reports.append(session.run(group, n_threads, arguments))
+        found = session.run(group, n_threads, arguments)
+        if found is None:
+            continue
+        reports.append(found)
         run = from_pytest(reports)
         run.machine["missing"] = peers.missing()
         run.save(options.output / "run.json")  # now: the rest may be interrupted
+    if not reports:
+        parser.error("no case of these groups is among those that were asked for")
     report.write(run, options.output)
     print(report.summary(run))
     print(f"written to {options.output}: run.json, report.md and plots")

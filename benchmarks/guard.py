@@ -29,8 +29,8 @@ def measure(cases=()) -> Run:
     keyword = " or ".join(f"({' and '.join(case.split())})" for case in cases)
     arguments = ["-m", "quick", *(["-k", keyword] if keyword else [])]
     found = session.run("kernels", machine.threads(), arguments)
-    if found["failed"]:
-        sys.exit("a kernel and NumPy do not agree")
+    if found is None or found["failed"]:
+        sys.exit("a kernel and NumPy do not agree, or a recorded case is gone")
     return from_pytest([found])
 
 

@@ -30,8 +30,9 @@ class Bar:
         self._task = None
 
     def pytest_collection_finish(self, session):
-        self._task = self._bar.add_task("", total=len(session.items))
-        self._bar.start()
+        if session.items:
+            self._task = self._bar.add_task("", total=len(session.items))
+            self._bar.start()
 
     def pytest_runtest_logstart(self, nodeid, location):
         self._bar.update(self._task, description=nodeid.partition("::")[2])
@@ -50,5 +51,6 @@ class Bar:
         return report.outcome, "", ""
 
     def pytest_sessionfinish(self):
-        self._bar.update(self._task, description="")
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.update(self._task, description="")
+            self._bar.stop()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn.neural_network
 
-from benchmarks import guard, peers, problems, report
+from benchmarks import guard, peers, problems, report, session
 from benchmarks.rows import Row, Run
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +108,11 @@ def test_readme_has_the_figures_of_the_committed_run():
     run = Run.load(report.COMMITTED / "run.json")
     readme = (ROOT / "README.md").read_text()
     assert report.with_section(readme, report.readme_section(run)) == readme
+
+
+def test_a_group_without_a_case_that_was_asked_for_is_left_out(capfd):
+    assert session.run("scores", 1, ["-k", "nothing"]) is None
+    assert not capfd.readouterr().out.strip()
 
 
 @pytest.mark.timeout(600)  # with nothing in the cache it compiles most programs
