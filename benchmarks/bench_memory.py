@@ -39,6 +39,7 @@ model(max_iter=2, random_state=0).fit(X, y)
 seconds = time.perf_counter() - started
 print(seconds if what == "seconds" else memory("VmHWM") - before)
 """
+DTYPES = ("float32", "float64")
 _PACKAGES = {OURS: "fastbp", "scikit-learn": "sklearn.neural_network"}
 _DATA = {
     "100000": "100,000 x 64",
@@ -60,9 +61,13 @@ def _measure(kind, dtype, what):
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "kind", [pytest.param("100000", marks=pytest.mark.quick), "1000000", "sparse"]
+    ("kind", "dtype"),
+    [
+        pytest.param("100000", "float32", marks=pytest.mark.quick),
+        ("100000", "float64"),
+        *((kind, dtype) for kind in ("1000000", "sparse") for dtype in DTYPES),
+    ],
 )
 def bench_memory(measured, kind, dtype):
     measured(
@@ -75,7 +80,7 @@ def bench_memory(measured, kind, dtype):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def bench_sparse(measured, dtype):
     measured(
         "ways",

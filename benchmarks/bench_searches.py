@@ -45,8 +45,8 @@ def _cases():
         for backend in _BACKENDS:
             dtypes = ("float64", "float32") if backend == "threading" else ("float64",)
             for dtype in dtypes:
-                quick = (backend, dtype) == ("threading", "float64")
-                marks = [pytest.mark.quick] if quick and "cross" in what else []
+                quick = backend == "loky" and "cross" in what
+                marks = [pytest.mark.quick] if quick else []
                 yield pytest.param(what, backend, dtype, marks=marks)
 
 

@@ -42,9 +42,7 @@ def _seconds(name, cache):
     ("number", "what"),
     [
         (0, "import, after sklearn.neural_network"),
-        pytest.param(
-            *(1, "first fit of a process, compiled before"), marks=pytest.mark.quick
-        ),
+        (1, "first fit of a process, compiled before"),
         (2, "a later fit"),
     ],
 )

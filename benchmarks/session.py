@@ -20,6 +20,11 @@ HERE = Path(__file__).parent
 GROUPS = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
 
 
+def has_quick_cases(group: str) -> bool:
+    """Whether a quick run has anything to time in it."""
+    return "mark.quick" in (HERE / f"bench_{group}.py").read_text()
+
+
 def run(group: str, n_threads: int, arguments) -> dict | None:
     """pytest-benchmark's report of a group, and whether a case ``failed``.
 
