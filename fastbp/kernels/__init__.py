@@ -176,9 +176,12 @@ def _threads_for(flops, dtype):
 
 
 def _block_rows(rows, n_threads, grain):
-    """Rows of a task: whole tiles, at least two tasks for each thread if there are."""
-    share = -(-rows // (2 * n_threads)) if n_threads > 1 else rows
-    return min(_BLOCK_ROWS, max(1, -(-share // grain)) * grain)
+    """Rows of a task: whole tiles, and as many tasks for each thread, two at least."""
+    tasks_each = -(-rows // (n_threads * _BLOCK_ROWS))
+    if n_threads > 1:
+        tasks_each = max(2, tasks_each)
+    share = -(-rows // (n_threads * tasks_each))
+    return max(1, -(-share // grain)) * grain
 
 
 def _run_multiply(left, right, bias, kind, other, size, ones=0):
