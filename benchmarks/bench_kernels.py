@@ -52,6 +52,10 @@ def _cases():
                 yield pytest.param(kernel, size, dtype, marks=marks)
 
 
+#: Seconds: for so long BLAS's threads look for work after a call, and take cores.
+_PAUSE = 0.03
+
+
 def _limit(contest, dtype):
     threads = machine.threads()
     if contest.limited_by == "fma":
@@ -70,6 +74,7 @@ def bench_kernel(race, kernel, size, dtype):
         dtype,
         contest.ways,
         rounds=15,
+        pause=_PAUSE,
         limit=_limit(contest, dtype),
         facts={
             "kernel": kernel,
