@@ -36,7 +36,7 @@ import numpy as np
 
 from fastbp import cache
 
-#: Multiply-adds a second that one core is assumed to reach at least.
+#: Flops a second, two for a multiply-add, that one core is assumed to reach at least.
 _FLOPS = {4: 50e9, 8: 25e9}
 
 

@@ -125,6 +125,7 @@ def guards_everywhere(at, many_tasks):
     """
     # late, as this takes seconds, and not all processes are here for fits
     from fastbp import cache, lbfgs, network, rows, threads, training
+    from fastbp.kernels import calls
 
     read_only, ready, init = network.read_only, cache.ready, training.Trainer.__init__
 
@@ -148,13 +149,13 @@ def guards_everywhere(at, many_tasks):
     patches = [
         *(
             patch.object(module, "np", GuardedNumPy(at))
-            for module in (fastbp.kernels, lbfgs, network, rows, threads, training)
+            for module in (fastbp.kernels, calls, lbfgs, network, rows, threads, training)
         ),
         patch.object(network, "aligned_zeros", lambda *n: guarded(np.zeros(*n), at)),
         patch.object(network, "read_only", guarded_read_only),
-        patch.object(fastbp.kernels, "_flat", guarded_read_only),
-        patch.object(fastbp.kernels, "_borrow", guarded_scratch),
-        patch.object(fastbp.kernels, "_WORTH_HELP", 0),
+        patch.object(calls, "_flat", guarded_read_only),
+        patch.object(calls, "_borrow", guarded_scratch),
+        patch.object(calls, "_WORTH_HELP", 0),
         patch.object(training.Trainer, "__init__", guarded_init),
         patch.object(cache, "ready", checked_ready),
         # no room between the workers' parts of an array
@@ -168,7 +169,7 @@ def guards_everywhere(at, many_tasks):
             patch.object(network, "_DELTA_BYTES", 0),
             patch.object(network, "_CACHE_BYTES", 0),
             patch.object(network, "_WIDE_TASK", (1, 2)),
-            patch.object(fastbp.kernels, "_BLOCK_ROWS", 16),
+            patch.object(calls, "_BLOCK_ROWS", 16),
         ]
     network.layout.cache_clear()
     with ExitStack() as stack:

@@ -3,26 +3,21 @@
 Each function can be called from Python, where shapes and dtypes are checked, and from
 your own ``@numba.njit`` functions, where a wrong dtype does not compile and a wrong shape
 raises ValueError. They run on the same register tiles as the estimators, in parallel: on
-fastbp's own threads, or called from ``@njit(parallel=True)`` code on Numba's. The bits of
-a result do not depend on the number of threads.
+fastbp's own threads, or called from ``@njit`` code on Numba's (whose 'workqueue' layer
+ends a process in which two threads do so at once). The bits of a result do not depend on
+the number of threads.
 
 B rows in the batch, I inputs, O outputs. All floating arrays of a call have one dtype,
 float32 or float64; inside ``@njit`` they must be C-contiguous.
 """
 
 import math
-from collections import deque
 from itertools import combinations
 
 import numpy as np
-from numba import njit, types
-from numba.core.cpu_options import ParallelOptions
-from numba.core.errors import TypingError
 from numba.extending import overload
 
-from fastbp import cache, launch, threads
-from fastbp.kernels import arrays as _arrays
-from fastbp.kernels.simd import CHECKED
+from fastbp.kernels import calls, overloads
 from fastbp.tables import (
     ACTIVATIONS,
     ADAM,
@@ -32,9 +27,6 @@ from fastbp.tables import (
     SGD,
     SOFTMAX,
     SQUARED_ERROR,
-    UPDATE_RUN,
-    Product,
-    Room,
 )
 
 __all__ = [
@@ -48,32 +40,7 @@ __all__ = [
     "squared_error",
 ]
 
-# Of Numba's rewrites for parallel code none but prange; not even that where accesses are
-# checked, as an error in a parallel loop would be lost.
-_PARALLEL = ParallelOptions(False)
-_PARALLEL.enabled = _PARALLEL.prange = not CHECKED
-_OPTIONS = {"parallel": _PARALLEL, "error_model": "numpy", "nogil": True}
-_multiply = njit(**_OPTIONS)(_arrays.multiply_in_prange)
-_loss_and_delta = njit(**_OPTIONS)(_arrays.loss_and_delta_in_prange)
-_update_all = njit(**_OPTIONS)(_arrays.update_in_prange)
-
 _DTYPES = frozenset(map(np.dtype, (np.float32, np.float64)))
-#: Rows of a product or a loss that one task takes at most.
-_BLOCK_ROWS = 192
-#: Multiply-adds that last as long as an element of a loss: two functions, and its moves
-#: between rows and registers.
-_LOSS_FLOPS = 150
-#: The same of an element of an update, which waits for memory.
-_UPDATE_FLOPS = 16
-#: Bytes of a cache line.
-_LINE = 64
-#: Scratch memory that is kept between two calls, and of how many bytes at most. A call
-#: takes it away, so that no other can have it too.
-_spare: deque = deque(maxlen=1)
-_SPARE_BYTES = 1 << 25
-_NO_MEMORY = np.empty(0, np.uint8)
-#: Seconds of a call that are worth calling for help, which wakes threads.
-_WORTH_HELP = 5e-4
 
 
 # ------------------------------------------------------------- checks in Python
@@ -120,113 +87,18 @@ def _check_shape(name, array, shape, because):
         )
 
 
+def _check_rows(name, array):
+    if not len(array):
+        raise ValueError(
+            f"{name} must have at least one row, got shape {array.shape}: "
+            "a loss is a mean over the rows."
+        )
+
+
 def _activation_number(activation):
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {ACTIVATIONS}, got {activation!r}.")
     return ACTIVATIONS.index(activation)
-
-
-def _flat(array):
-    """A read-only flat view, so that all inputs of a program have one type."""
-    view = array.reshape(-1)
-    view.setflags(write=False)
-    return view
-
-
-def _borrow(dtype, *sizes):
-    """Memory to give back after the call, and arrays of ``sizes`` elements in it.
-
-    Fresh memory costs more than a small product: the system clears each page of it.
-    """
-    line = _LINE // dtype.itemsize  # each begins on a line of its own
-    n_bytes = (sum(sizes) + len(sizes) * line) * dtype.itemsize
-    try:
-        memory = _spare.pop()
-    except IndexError:  # another thread has it, or nobody has used any
-        memory = _NO_MEMORY
-    if memory.size < n_bytes:
-        memory = np.empty(n_bytes + _LINE, np.uint8)
-        memory = memory[-memory.ctypes.data % _LINE :]
-    elements, arrays, at = memory[:n_bytes].view(dtype), [], 0
-    for size in sizes:
-        arrays.append(elements[at : at + size])
-        at += -(-size // line) * line
-    return memory, arrays
-
-
-def _give_back(memory):
-    if memory.size <= _SPARE_BYTES:
-        _spare.append(memory)
-
-
-def _run(name, dtype, args, state, n_threads, flops):
-    """Call a program on a team whose region is open in its ``state``."""
-    seconds = launch.serial_seconds(flops, dtype)
-    if n_threads == 1:  # not worth counting
-        cache.ready(name, dtype, (*args, state, 1, 0))(*args, state, 1, 0)
-    else:
-        threads.Team(name, dtype, state).call((*args, state), n_threads, seconds)
-
-
-def _threads_for(flops, dtype):
-    """Threads that so much work is worth."""
-    if launch.serial_seconds(flops, dtype) < _WORTH_HELP:
-        return 1
-    return launch.thread_limit()
-
-
-def _block_rows(rows, n_threads, grain):
-    """Rows of a task: whole tiles, and as many tasks for each thread, two at least."""
-    tasks_each = -(-rows // (n_threads * _BLOCK_ROWS))
-    if n_threads > 1:
-        tasks_each = max(2, tasks_each)
-    share = -(-rows // (n_threads * tasks_each))
-    return max(1, -(-share // grain)) * grain
-
-
-def _run_multiply(left, right, bias, kind, other, size, ones=0):
-    """f(left @ right + bias), or left @ right * f'(other) if there is an ``other``.
-
-    The last row of ``left`` is of ``ones`` if that is 1; the array does not hold it.
-    """
-    rows, inner, columns = size
-    dtype = left[0].dtype
-    out = np.empty((rows, columns), dtype)
-    if out.size == 0:
-        return out
-    flops = 2.0 * rows * inner * columns
-    n_threads = _threads_for(flops, dtype)
-    tile = launch.tile_shape(dtype)
-    block = _block_rows(rows, n_threads, tile.rows)
-    padded = -(-columns // tile.lanes) * tile.lanes
-    whole = -(-inner // tile.panel) * tile.panel
-    memory, scratch = _borrow(
-        dtype,
-        padded * (inner + 1),
-        n_threads * block * whole,
-        n_threads * block * (padded + 2 * tile.panel),
-    )
-    room = Room(*scratch, block)
-    slope = other is not None
-    product = Product(
-        *(*left, *right, _flat(bias), _flat(other) if slope else left[0]),
-        *(kind, slope, ones, *size),
-    )
-    state = threads.team_state(-(-padded // tile.panel))
-    args = out.reshape(-1), product, room
-    _run("multiply_all", dtype, args, state, n_threads, flops)
-    _give_back(memory)
-    return out
-
-
-def _matrix(array):
-    """A matrix as an operand: (flat array, stride of rows, stride of columns)."""
-    return _flat(array), array.shape[1], 1
-
-
-def _transposed(array):
-    """Its transpose as an operand."""
-    return _flat(array), 1, array.shape[1]
 
 
 # ------------------------------------------------------------- dense layers
@@ -258,7 +130,7 @@ def dense_forward(X, W, b, activation="identity"):
     _check_shape("b", b, (W.shape[1],), f"W has {W.shape[1]} columns")
     kind = _activation_number(activation)
     size = (X.shape[0], *W.shape)
-    return _run_multiply(_matrix(X), _matrix(W), b, kind, None, size)
+    return calls.multiply(calls.matrix(X), calls.matrix(W), b, kind, None, size)
 
 
 def dense_backward(dZ, X, W, activation="identity"):
@@ -296,76 +168,15 @@ def dense_backward(dZ, X, W, activation="identity"):
     kind = _activation_number(activation)
     none = np.zeros(0, X.dtype)
     size = rows, outputs, inputs
-    dX = _run_multiply(_matrix(dZ), _transposed(W), none, kind, X, size)
+    dX = calls.multiply(calls.matrix(dZ), calls.transposed(W), none, kind, X, size)
     size = inputs + 1, rows, outputs
-    both = _run_multiply(
-        *(_transposed(X), _matrix(dZ), none, IDENTITY, None, size), ones=1
+    both = calls.multiply(
+        *(calls.transposed(X), calls.matrix(dZ), none, IDENTITY, None, size), ones=1
     )
     return dX, both[:-1], both[-1]
 
 
-@overload(dense_forward, prefer_literal=True)
-def _overload_dense_forward(X, W, b, activation="identity"):
-    _require_arrays("dense_forward", (X, 2), (W, 2), (b, 1))
-    kind = _literal_activation(activation)
-
-    def implementation(X, W, b, activation="identity"):
-        rows, inputs, outputs = X.shape[0], X.shape[1], W.shape[1]
-        if W.shape[0] != inputs or b.shape[0] != outputs:
-            raise ValueError("dense_forward takes X (B, I), W (I, O) and b (O,)")
-        x = X.reshape(-1)
-        out, w = np.empty((rows, outputs), X.dtype), W.reshape(-1)
-        size = rows, inputs, outputs
-        _multiply(
-            out.reshape(-1),
-            Product(x, inputs, 1, w, outputs, 1, b, x, kind, False, 0, *size),
-        )
-        return out
-
-    return implementation
-
-
-@overload(dense_backward, prefer_literal=True)
-def _overload_dense_backward(dZ, X, W, activation="identity"):
-    _require_arrays("dense_backward", (dZ, 2), (X, 2), (W, 2))
-    kind = _literal_activation(activation)
-
-    def implementation(dZ, X, W, activation="identity"):
-        rows, inputs, outputs = X.shape[0], X.shape[1], dZ.shape[1]
-        if dZ.shape[0] != rows or W.shape[0] != inputs or W.shape[1] != outputs:
-            raise ValueError("dense_backward takes dZ (B, O), X (B, I) and W (I, O)")
-        d, x, w = dZ.reshape(-1), X.reshape(-1), W.reshape(-1)
-        none, total = np.zeros(0, X.dtype), inputs * outputs
-        dX, size = np.empty((rows, inputs), X.dtype), (rows, outputs, inputs)
-        _multiply(
-            dX.reshape(-1),
-            Product(d, outputs, 1, w, 1, outputs, none, x, kind, True, 0, *size),
-        )
-        both, size = np.empty(total + outputs, X.dtype), (inputs + 1, rows, outputs)
-        _multiply(both, Product(x, 1, inputs, d, outputs, 1, none, x, 0, False, 1, *size))
-        return dX, both[:total].reshape(inputs, outputs), both[total:]
-
-    return implementation
-
-
 # ------------------------------------------------------------- losses
-
-
-def _run_loss(logits, targets, kind):
-    """(mean loss, gradient), of the kinds of ``tables``."""
-    loss, delta, dtype = np.zeros(1), np.empty_like(logits), logits.dtype
-    rows, outputs = logits.shape
-    flops = _LOSS_FLOPS * logits.size
-    n_threads, tile = _threads_for(flops, dtype), launch.tile_shape(dtype)
-    block = _block_rows(rows, n_threads, tile.lanes)
-    losses = np.empty(-(-rows // tile.lanes))
-    memory, (scratch,) = _borrow(dtype, n_threads * (2 * outputs + 1) * tile.lanes)
-    args = loss, delta.reshape(-1), _flat(logits), _flat(targets), kind, logits.shape
-    args = *args, block, losses, scratch
-    state = threads.team_state(-(-rows // block))
-    _run("loss_and_delta", dtype, args, state, n_threads, flops)
-    _give_back(memory)
-    return float(loss[0]), delta
 
 
 def softmax_cross_entropy(logits, y):
@@ -395,13 +206,14 @@ def softmax_cross_entropy(logits, y):
     y = np.asarray(y)
     if y.dtype.kind not in "iu":
         raise TypeError(f"y must hold integer class numbers, got dtype {y.dtype}.")
+    _check_rows("logits", logits)
     _check_shape("y", y, (len(logits),), f"logits has {len(logits)} rows")
-    if len(y) and not (y.min() >= 0 and y.max() < logits.shape[1]):
+    if not (y.min() >= 0 and y.max() < logits.shape[1]):
         raise ValueError(
             f"y must hold class numbers from 0 to {logits.shape[1] - 1}, "
             f"got values from {y.min()} to {y.max()}."
         )
-    return _run_loss(logits, y.astype(logits.dtype), SOFTMAX)
+    return calls.loss_and_delta(logits, y.astype(logits.dtype), SOFTMAX)
 
 
 def logistic_cross_entropy(logits, Y):
@@ -426,10 +238,11 @@ def logistic_cross_entropy(logits, Y):
         As ``dense_forward``; and if ``Y`` holds anything but zeros and ones.
     """
     logits, Y = _checked(logits=(logits, 2), Y=(Y, 2))
+    _check_rows("logits", logits)
     _check_shape("Y", Y, logits.shape, "logits has that shape")
     if not np.isin(Y, (0, 1)).all():
         raise ValueError("Y must hold zeros and ones only.")
-    return _run_loss(logits, Y, LOG_LOSS)
+    return calls.loss_and_delta(logits, Y, LOG_LOSS)
 
 
 def squared_error(output, Y):
@@ -452,8 +265,9 @@ def squared_error(output, Y):
         As ``dense_forward``.
     """
     output, Y = _checked(output=(output, 2), Y=(Y, 2))
+    _check_rows("output", output)
     _check_shape("Y", Y, output.shape, "output has that shape")
-    return _run_loss(output, Y, SQUARED_ERROR)
+    return calls.loss_and_delta(output, Y, SQUARED_ERROR)
 
 
 def poisson_loss(logits, Y):
@@ -479,85 +293,21 @@ def poisson_loss(logits, Y):
         As ``dense_forward``; and if a number of ``Y`` is negative.
     """
     logits, Y = _checked(logits=(logits, 2), Y=(Y, 2))
+    _check_rows("logits", logits)
     _check_shape("Y", Y, logits.shape, "logits has that shape")
     if (Y < 0).any():
         raise ValueError("Y must not hold negative numbers.")
-    return _run_loss(logits, Y, POISSON)
-
-
-@overload(softmax_cross_entropy)
-def _overload_softmax_cross_entropy(logits, y):
-    _require_arrays("softmax_cross_entropy", (logits, 2))
-    if not (isinstance(y, types.Array) and isinstance(y.dtype, types.Integer)):
-        raise TypingError("softmax_cross_entropy: y must be an array of integers")
-
-    def implementation(logits, y):
-        if y.shape[0] != logits.shape[0]:
-            raise ValueError("softmax_cross_entropy takes logits (B, O) and y (B,)")
-        for label in y:
-            if label < 0 or label >= logits.shape[1]:
-                raise ValueError("y must hold class numbers from 0 to O - 1")
-        loss, delta = np.zeros(1), np.empty_like(logits)
-        targets = y.astype(logits.dtype)
-        flat = logits.reshape(-1)
-        _loss_and_delta(
-            loss, delta.reshape(-1), flat, targets, SOFTMAX, logits.shape, _BLOCK_ROWS
-        )
-        return loss[0], delta
-
-    return implementation
-
-
-def _overload_of_loss(function, kind):
-    name = function.__name__
-
-    @overload(function)
-    def overloaded(logits, Y):
-        _require_arrays(name, (logits, 2), (Y, 2))
-
-        def implementation(logits, Y):
-            if Y.shape != logits.shape:
-                raise ValueError("outputs and targets must have the same shape")
-            loss, delta = np.zeros(1), np.empty_like(logits)
-            flat, targets = logits.reshape(-1), Y.reshape(-1)
-            _loss_and_delta(
-                loss, delta.reshape(-1), flat, targets, kind, logits.shape, _BLOCK_ROWS
-            )
-            return loss[0], delta
-
-        return implementation
-
-
-_overload_of_loss(logistic_cross_entropy, LOG_LOSS)
-_overload_of_loss(poisson_loss, POISSON)
-
-
-@overload(squared_error)
-def _overload_squared_error(output, Y):
-    _require_arrays("squared_error", (output, 2), (Y, 2))
-
-    def implementation(output, Y):
-        if Y.shape != output.shape:
-            raise ValueError("squared_error takes output and Y of one shape")
-        loss, delta = np.zeros(1), np.empty_like(output)
-        flat, targets = output.reshape(-1), Y.reshape(-1)
-        _loss_and_delta(
-            *(loss, delta.reshape(-1), flat, targets),
-            *(SQUARED_ERROR, output.shape, _BLOCK_ROWS),
-        )
-        return loss[0], delta
-
-    return implementation
+    return calls.loss_and_delta(logits, Y, POISSON)
 
 
 # ------------------------------------------------------------- updates
 
 
-def _run_update(state, gradient, kind, rate, decays, nesterov):
-    """Update the arrays of ``state`` in place; each must be C-contiguous."""
+def _check_state(state, gradient):
+    """Of arrays by name that an update is to overwrite."""
     for name, array in state.items():
-        if not (array.flags.c_contiguous and array.flags.writeable):
-            raise ValueError(f"{name} must be C-contiguous and writeable.")
+        if not array.flags.carray:
+            raise ValueError(f"{name} must be C-contiguous, aligned and writeable.")
         _check_shape(name, array, gradient.shape, "the gradient has that shape")
     for (name, array), (other, another) in combinations(
         {**state, "gradient": gradient}.items(), 2
@@ -567,15 +317,6 @@ def _run_update(state, gradient, kind, rate, decays, nesterov):
                 f"{name} and {other} must not share memory, as they are read and "
                 f"overwritten side by side: pass a copy of {other}."
             )
-    theta, m, *v = (array.reshape(-1) for array in state.values())
-    v = v[0] if v else np.empty(0, theta.dtype)  # SGD has no second moment
-    dtype = theta.dtype
-    buffer = np.ones((4, launch.tile_shape(dtype).lanes), dtype)
-    args = theta, m, v, _flat(gradient), kind, rate, decays, nesterov, buffer
-    flops = _UPDATE_FLOPS * theta.size
-    n_threads = _threads_for(flops, dtype)
-    state = threads.team_state(-(-theta.size // UPDATE_RUN))
-    _run("update_all", dtype, args, state, n_threads, flops)
 
 
 def adam_update(
@@ -598,8 +339,9 @@ def adam_update(
     Parameters
     ----------
     theta, m, v : ndarray
-        Parameters and moments, of one shape; they are overwritten. A moment so small that
-        it would become denormal becomes zero.
+        Parameters and moments, of one shape; they are overwritten. Moments that are too
+        small to matter become zero, as their products would be denormal, which is slow:
+        ``v`` below 1e-36, ``m`` below 1e-25 in float32 and 1e-280 in float64.
     gradient : ndarray of the same shape
     t : int
         Number of this step, from 1.
@@ -620,8 +362,9 @@ def adam_update(
             raise ValueError(f"{name} must be in [0, 1), got {beta}.")
     rate = learning_rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
     decays = (float(beta_1), float(beta_2), float(epsilon), 0.0)
-    state = {"theta": theta, "m": m, "v": v}
-    _run_update(state, gradient, ADAM, float(rate), decays, False)
+    _check_state({"theta": theta, "m": m, "v": v}, gradient)
+    flat = theta.reshape(-1), m.reshape(-1), v.reshape(-1)
+    calls.update(*flat, gradient, ADAM, float(rate), decays, False)
 
 
 def sgd_update(
@@ -635,7 +378,8 @@ def sgd_update(
     Parameters
     ----------
     theta, velocity : ndarray
-        Parameters and velocity, of one shape; they are overwritten.
+        Parameters and velocity, of one shape; they are overwritten. A velocity below
+        1e-25 in float32, 1e-280 in float64, becomes zero.
     gradient : ndarray of the same shape
     learning_rate, momentum : float
     nesterov : bool
@@ -648,128 +392,19 @@ def sgd_update(
     _checked(theta=(theta, None), velocity=(velocity, None))
     *_, gradient = _checked(theta=(theta, None), gradient=(gradient, None))
     decays = (0.0, 0.0, 1.0, float(momentum))
-    state = {"theta": theta, "velocity": velocity}
-    _run_update(state, gradient, SGD, float(learning_rate), decays, bool(nesterov))
+    _check_state({"theta": theta, "velocity": velocity}, gradient)
+    # there is no second moment
+    flat = theta.reshape(-1), velocity.reshape(-1), np.empty(0, theta.dtype)
+    calls.update(*flat, gradient, SGD, float(learning_rate), decays, bool(nesterov))
 
 
-def _share_memory(a, b):
-    """Whether two contiguous arrays share memory, for ``@njit`` code."""
-    a_starts, b_starts = a.ctypes.data, b.ctypes.data
-    a_ends, b_ends = a_starts + a.size * a.itemsize, b_starts + b.size * b.itemsize
-    return a_starts < b_ends and b_starts < a_ends
+# ------------------------------------------------------------- for users' @njit code
 
-
-_overlap = njit(error_model="numpy")(_share_memory)
-
-
-@overload(adam_update)
-def _overload_adam_update(
-    theta,
-    m,
-    v,
-    gradient,
-    t,
-    learning_rate=0.001,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-8,
-):
-    _require_arrays("adam_update", (theta, None), (m, None), (v, None), (gradient, None))
-
-    def implementation(
-        theta,
-        m,
-        v,
-        gradient,
-        t,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-    ):
-        if m.shape != theta.shape or v.shape != theta.shape:
-            raise ValueError("adam_update takes theta, m and v of one shape")
-        if gradient.shape != theta.shape:
-            raise ValueError("the gradient must have the shape of theta")
-        if (
-            _overlap(theta, m)
-            or _overlap(theta, v)
-            or _overlap(theta, gradient)
-            or _overlap(m, v)
-            or _overlap(m, gradient)
-            or _overlap(v, gradient)
-        ):
-            raise ValueError("adam_update takes arrays that do not share memory")
-        rate = learning_rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        _update_all(
-            theta.reshape(-1),
-            m.reshape(-1),
-            v.reshape(-1),
-            gradient.reshape(-1),
-            ADAM,
-            rate,
-            (beta_1, beta_2, epsilon, 0.0),
-            False,
-        )
-
-    return implementation
-
-
-@overload(sgd_update)
-def _overload_sgd_update(
-    theta, velocity, gradient, learning_rate=0.001, momentum=0.9, nesterov=True
-):
-    _require_arrays("sgd_update", (theta, None), (velocity, None), (gradient, None))
-
-    def implementation(
-        theta, velocity, gradient, learning_rate=0.001, momentum=0.9, nesterov=True
-    ):
-        if velocity.shape != theta.shape or gradient.shape != theta.shape:
-            raise ValueError("sgd_update takes arrays of one shape")
-        if (
-            _overlap(theta, velocity)
-            or _overlap(theta, gradient)
-            or _overlap(velocity, gradient)
-        ):
-            raise ValueError("sgd_update takes arrays that do not share memory")
-        _update_all(
-            theta.reshape(-1),
-            velocity.reshape(-1),
-            np.empty(0, theta.dtype),
-            gradient.reshape(-1),
-            SGD,
-            learning_rate,
-            (0.0, 0.0, 1.0, momentum),
-            nesterov,
-        )
-
-    return implementation
-
-
-# ------------------------------------------------------------- checks under @njit
-
-
-def _require_arrays(function, *given):
-    """Raise TypingError unless all are C-contiguous arrays of one float dtype."""
-    for array, ndim in given:
-        if not (
-            isinstance(array, types.Array)
-            and array.dtype in (types.float32, types.float64)
-            and array.dtype == given[0][0].dtype
-            and array.layout == "C"
-            and ndim in (None, array.ndim)
-        ):
-            raise TypingError(
-                f"{function} takes C-contiguous arrays of one dtype, float32 or "
-                f"float64, with {[n for _, n in given]} dimensions; got {array}"
-            )
-
-
-def _literal_activation(activation):
-    if isinstance(activation, types.Omitted):
-        activation = activation.value
-    elif isinstance(activation, types.StringLiteral):
-        activation = activation.literal_value
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise TypingError(f"activation must be a constant, one of {ACTIVATIONS}")
-    return ACTIVATIONS.index(activation)
+overload(dense_forward, prefer_literal=True)(overloads.dense_forward)
+overload(dense_backward, prefer_literal=True)(overloads.dense_backward)
+overload(softmax_cross_entropy)(overloads.softmax_cross_entropy)
+overload(logistic_cross_entropy)(overloads.logistic_cross_entropy)
+overload(squared_error)(overloads.squared_error)
+overload(poisson_loss)(overloads.poisson_loss)
+overload(adam_update)(overloads.adam_update)
+overload(sgd_update)(overloads.sgd_update)

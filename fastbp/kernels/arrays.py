@@ -16,6 +16,7 @@ from numba import prange
 
 from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import (
+    MOST_DEPTH,
     RESUME,
     TILE_ROWS,
     Left,
@@ -50,8 +51,24 @@ from fastbp.tables import ADAM, RELU, SQUARED_ERROR, UPDATE_RUN, Room
 #: Regions of a product: the right operand is packed, then rows are multiplied.
 PANELS, BLOCKS = 0, 1
 
+#: Rows that a task in a prange loop takes: panels (whole tiles) of a product's, at most,
+#: and vectors of a loss's.
+_PANELS_OF_ROWS = 4
+_VECTORS_OF_ROWS = 16
+
 
 # ---------------------------------------------------------------- products
+
+
+def packed_columns(inner, pitch):
+    """Columns of a left operand that are packed at a time: whole panels.
+
+    For Python, which makes room for them, and for kernels.
+    """
+    return -(-min(inner, MOST_DEPTH) // pitch) * pitch
+
+
+_packed_columns = part(packed_columns)
 
 
 @part
@@ -114,37 +131,39 @@ def _pack_panel(product, room, panel):
 
 
 @kernel
-def _pack_rows(product, room, begin, real, rows, at):
-    """``rows`` rows of the left operand from ``begin``, zeros beyond the real ones."""
-    left, inner, block = product.left, product.inner, room.block
+def _pack_rows(product, room, begin, real, rows, k, depth, at):
+    """Steps k to k + depth of ``rows`` rows of the left operand from ``begin``.
+
+    With zeros beyond the real ones, of which the last may be a row of ones.
+    """
+    left, block = product.left, room.block
     row, column = product.left_row, product.left_column
     pitch = panel_width(room.packed)
     if row != 1:  # its rows lie in one piece, and become rows of panels
-        for first in range(0, inner, pitch):
-            to, width = at + first * block, min(pitch, inner - first)
+        for first in range(0, depth, pitch):
+            to, width = at + first * block, min(pitch, depth - first)
             for i in range(real):
-                source = (begin + i) * row + first
+                source = (begin + i) * row + k + first
                 _copy(room.packed, to + i * pitch, left, source, width)
             for i in range(real, rows):
                 _fill(room.packed, to + i * pitch, width, 0)
     else:
         given = min(real, product.rows - product.ones - begin)
-        for k in range(inner):
-            to = at + k * block
-            _copy(room.packed, to, left, begin + k * column, given)
+        for step in range(depth):
+            to = at + step * block
+            _copy(room.packed, to, left, begin + (k + step) * column, given)
             _fill(room.packed, to + given, real - given, 1)
             _fill(room.packed, to + real, rows - real, 0)
 
 
 @part
-def _left_from(product, room, at, k):
-    """The packed rows from step k on."""
+def _packed_left(product, room, at, depth):
+    """What ``_pack_rows`` has packed, as a left operand."""
     block, zero, one = room.block, np.int64(0), np.int64(1)
     pitch = panel_width(room.packed)
     if product.left_row != 1:
-        first = at + k // pitch * pitch * block
-        return Left(room.packed, first, pitch, one, pitch, pitch * block)
-    return Left(room.packed, at + k * block, one, block, product.inner + one, zero)
+        return Left(room.packed, at, pitch, one, pitch, pitch * block)
+    return Left(room.packed, at, one, block, depth + one, zero)
 
 
 @part
@@ -174,17 +193,17 @@ def _multiply_block(out, product, room, task, slot):
     begin = task * block
     real = min(block, product.rows - begin)
     rows = -(-real // TILE_ROWS) * TILE_ROWS
-    packed = slot * block * (-(-inner // pitch) * pitch)
+    packed = slot * block * _packed_columns(inner, pitch)
     sums = slot * block * (padded + 2 * pitch)
     copied = sums + block * (padded + pitch)
-    _pack_rows(product, room, begin, real, rows, packed)
     none = out.dtype.type(-np.inf)
     floor = out.dtype.type(0) if product.kind == RELU and not product.slope else none
     k, last = 0, False
     while not last:
         depth = depth_at(k, inner)
         last = k + depth == inner
-        left = _left_from(product, room, packed, k)
+        _pack_rows(product, room, begin, real, rows, k, depth, packed)
+        left = _packed_left(product, room, packed, depth)
         for start in range(0, padded, pitch):
             width = min(pitch, padded - start)
             right = Right(room.panels, start * inner + k * width, width)
@@ -235,20 +254,16 @@ def multiply_in_prange(out, product):
     """``multiply_all`` as two loops, each block of rows with memory of its own."""
     lanes, pitch = lanes_of(out), panel_width(out)
     padded = -(-product.columns // lanes) * lanes
-    block = min(
-        -(-product.rows // TILE_ROWS) * TILE_ROWS, 4 * pitch // TILE_ROWS * TILE_ROWS
-    )
-    blocks = -(-product.rows // block)
-    room = Room(
-        np.empty(padded * (product.inner + 1), out.dtype),
-        np.empty(blocks * block * (-(-product.inner // pitch) * pitch), out.dtype),
-        np.empty(blocks * block * (padded + 2 * pitch), out.dtype),
-        block,
-    )
+    most = _PANELS_OF_ROWS * pitch
+    block = min(-(-product.rows // TILE_ROWS) * TILE_ROWS, most)
+    panels = np.empty(padded * (product.inner + 1), out.dtype)
+    none = np.empty(0, out.dtype)
     for p in prange(_panels_of(product, out)):
-        _pack_panel(product, room, p)
-    for b in prange(blocks):
-        _multiply_block(out, product, room, b, b)
+        _pack_panel(product, Room(panels, none, none, block), p)
+    for b in prange(-(-product.rows // block)):
+        packed = np.empty(block * _packed_columns(product.inner, pitch), out.dtype)
+        sums = np.empty(block * (padded + 2 * pitch), out.dtype)
+        _multiply_block(out, product, Room(panels, packed, sums, block), b, 0)
 
 
 # ---------------------------------------------------------------- losses
@@ -313,9 +328,10 @@ def loss_and_delta(
         finish_task(team)
 
 
-def loss_and_delta_in_prange(loss, delta, Z, targets, kind, size, block):
+def loss_and_delta_in_prange(loss, delta, Z, targets, kind, size):
     """``loss_and_delta`` as a loop, each block of rows with memory of its own."""
     rows, outputs = size
+    block = _VECTORS_OF_ROWS * lanes_of(Z)
     blocks = -(-rows // block)
     losses = np.empty(-(-rows // lanes_of(Z)))
     share = (2 * outputs + 1) * lanes_of(Z)

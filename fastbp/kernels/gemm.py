@@ -40,6 +40,8 @@ _UNROLLED = 2
 
 #: Steps of k that tiles sum before they make room for the next tile: whole panels.
 DEPTH = 384
+#: The most that are taken together, rather than leaving a short rest.
+MOST_DEPTH = DEPTH + DEPTH // 2
 
 #: Where the sums of a tile start, other than at a row of numbers (see ``multiply_tile``).
 ZERO, RESUME = -1, -2
@@ -245,7 +247,7 @@ def _multiply_columns(vectors, out, left, right, n, rows, start, floor):
 @part
 def depth_at(k, n):
     """How many of the steps k, ..., n - 1 to take together: no short rest remains."""
-    return DEPTH if n - k > DEPTH + DEPTH // 2 else n - k
+    return DEPTH if n - k > MOST_DEPTH else n - k
 
 
 @kernel

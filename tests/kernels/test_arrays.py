@@ -7,6 +7,7 @@ from numba.core.errors import TypingError
 from scipy.special import expit, log_softmax, softmax, xlogy
 
 from fastbp import kernels, launch
+from fastbp.kernels import calls
 
 ACTIVATIONS = {
     "identity": (lambda z: z, np.ones_like),
@@ -26,6 +27,10 @@ def sizes():
     for n in range(1, 2 * tile.panel + 2):
         yield 2, 3, n
     yield 101, 77, 150
+    deep = 2 * tile.depth + 33  # summed in parts
+    yield 3, deep, 5
+    yield deep, 3, 5
+    yield 0, 3, 2
 
 
 def close(dtype, inner):
@@ -192,7 +197,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(rng, dtype, monkeypatch
     y = rng.integers(101, size=130)
 
     def results(n_threads):
-        monkeypatch.setattr(kernels, "_threads_for", lambda *args: n_threads)
+        monkeypatch.setattr(calls, "_threads_for", lambda *args: n_threads)
         Z = kernels.dense_forward(X, W, b, "tanh")
         loss, dZ = kernels.softmax_cross_entropy(Z, y)
         dX, dW, db = kernels.dense_backward(dZ, X, W, "tanh")
@@ -256,6 +261,7 @@ def test_overlapping_arrays_in_user_njit_code_raise():
 
 
 X, W, B = np.ones((4, 3)), np.ones((3, 2)), np.ones(2)
+UNALIGNED = np.frombuffer(bytearray(25), np.uint8)[1:].view("f8")
 BAD_CALLS = [
     ("dense_forward", ([[1.0]], W, B), TypeError, "X must be a NumPy array, got list"),
     ("dense_forward", (X.astype(int), W, B), TypeError, "X must have dtype float32 or"),
@@ -274,11 +280,14 @@ BAD_CALLS = [
     ("poisson_loss", (X, -X), ValueError, "must not hold negative"),
     ("poisson_loss", (X, X[:, :1]), ValueError, "Y must have shape"),
     ("squared_error", (X, X[:, :1]), ValueError, "Y must have shape"),
+    ("squared_error", (X[:0], X[:0]), ValueError, "at least one row"),
+    ("softmax_cross_entropy", (X[:0], np.arange(0)), ValueError, "at least one row"),
     ("adam_update", (X, X, X, X, 0), ValueError, "t counts steps from 1"),
     ("adam_update", (X, X, X, X, np.nan), ValueError, "t counts steps from 1, got nan"),
     ("adam_update", (X, X, X, X, 1, 0.1, 1.0), ValueError, r"beta_1 must be in \[0, 1\)"),
     ("adam_update", (X, X, X[:1], X, 1), ValueError, "v must have shape"),
     ("adam_update", (X.T, X.T, X.T, X.T, 1), ValueError, "theta must be C-contiguous"),
+    ("sgd_update", (UNALIGNED, np.ones(3), np.ones(3)), ValueError, "must be .* aligned"),
     ("sgd_update", (X, X, X[:1]), ValueError, "theta must have shape"),
 ]
 
