@@ -10,6 +10,8 @@ outputs the squared error is a mean over rows and outputs, yet its delta is P - 
 derivative of a sum over the outputs.
 """
 
+import math
+
 import numpy as np
 from scipy.special import expit, log_softmax, xlogy
 
@@ -104,7 +106,8 @@ def adam(params, gradients, state, rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
     t = state["t"] = state.get("t", 0) + 1
     means = state.setdefault("m", [np.zeros_like(p) for p in params])
     squares = state.setdefault("v", [np.zeros_like(p) for p in params])
-    rate = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    # a Python float: one of NumPy's would turn float32 arrays into float64
+    rate = rate * math.sqrt(1 - beta_2**t) / (1 - beta_1**t)
     for p, g, m, v in zip(params, gradients, means, squares, strict=True):
         m[:] = beta_1 * m + (1 - beta_1) * g
         v[:] = beta_2 * v + (1 - beta_2) * g * g

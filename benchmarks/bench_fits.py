@@ -11,20 +11,9 @@ import pytest
 
 from benchmarks import machine, peak, peers, problems
 
-#: Adam's epsilon stands elsewhere in PyTorch's formula; its loss lacks the L2 term, and
-#: its decay does not know of a short last batch.
-_TORCH = 2e-2
-#: Roundings, which Adam's first steps amplify: they go by the sign of a gradient.
-_ROUNDING = {"float64": 1e-7, "float32": 1e-3}
-
 _QUICK = ("small steps", "digits")
 #: The slower forms of PyTorch, which are timed where most people look, and there is time.
 _SELDOM = ("PyTorch, compiled", "skorch")
-
-
-def tolerance(name, dtype):
-    torch = name.startswith(("PyTorch", "skorch"))
-    return _TORCH if torch else _ROUNDING[dtype]
 
 
 def _cases():
@@ -43,14 +32,6 @@ def bench_fit(race, request, problem, dtype):
     main = problem not in problems.ODD and machine.threads() > 1
     complete = main and request.config.option.markexpr != "quick"
     trainers = peers.contestants(problem, data, without=() if complete else _SELDOM)
-    truth = next(t for name, t in trainers.items() if name.startswith(peers.SKLEARN))
-    truth = truth(problem.epochs).losses
-
-    def check(name, trained):
-        np.testing.assert_allclose(
-            trained.losses, truth, rtol=tolerance(name, dtype), err_msg=name
-        )
-
     race(
         "fits",
         problem.name,
@@ -58,7 +39,7 @@ def bench_fit(race, request, problem, dtype):
         {n: functools.partial(train, problem.epochs) for n, train in trainers.items()},
         rounds=5,
         pause=0.15,
-        check=check,
+        check=peers.agreement(trainers, problem, dtype),
         limit=lambda: peak.gflops(np.dtype(dtype), machine.threads()),
         facts={
             "rows": len(data.X),

@@ -60,7 +60,7 @@ def _limit(contest, dtype):
     threads = machine.threads()
     if contest.limited_by == "fma":
         return functools.partial(peak.gflops, np.dtype(dtype), threads, 0.005)
-    return functools.partial(peak.bandwidth, int(contest.nbytes), threads, 0.005)
+    return functools.partial(peak.bandwidth, int(contest.footprint), threads, 0.005)
 
 
 @pytest.mark.parametrize(("kernel", "size", "dtype"), list(_cases()))

@@ -29,7 +29,7 @@ model(max_iter=1).fit(X[few], y[:400])  # compiles
 
 def memory(name):
     with open("/proc/self/status") as file:
-        return int(re.search(name + r":\\s+(\\d+)", file.read())[1]) / 1e3
+        return int(re.search(name + r":\\s+(\\d+)", file.read())[1]) * 1024 / 1e6
 
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # from now on VmHWM is the peak

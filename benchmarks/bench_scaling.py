@@ -1,5 +1,6 @@
-"""How the seconds of an epoch grow with rows, width, depth and batch; and with threads,
-when the runs on one and on more of them are put side by side.
+"""How the seconds of an epoch grow with rows, width, depth and batch.
+
+With threads too: fits run on one and on all of them, and the report compares the two.
 """
 
 import functools
@@ -8,7 +9,6 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.problems import Problem, random_classes
-from benchmarks.rows import OURS
 
 ALONG = {
     "rows": [(n, 64, (100,), 200) for n in (1_000, 10_000, 100_000, 1_000_000)],
@@ -40,19 +40,15 @@ def bench_scaling(race, along, shape):
     load = random_classes(rows, features, 10)
     problem = Problem(along, load, hidden, batch, epochs=1)
     data = problem.data("float32")
-    names = (OURS, "NumPy", "PyTorch", "JAX", f"{peers.SKLEARN}, 1 BLAS thread")
     trainers = peers.contestants(problem, data, without=["PyTorch, compiled", "skorch"])
     value = VALUE[along](shape)
     race(
         "scaling",
         f"{along} {value}",
         "float32",
-        {
-            name: functools.partial(train, 1)
-            for name, train in trainers.items()
-            if name in names
-        },
+        {name: functools.partial(train, 1) for name, train in trainers.items()},
         rounds=5 if rows < 10**6 else 3,
         pause=0.05,
+        check=peers.agreement(trainers, problem, "float32"),
         facts={"along": along, "value": value, "flops": problem.flops(data)},
     )

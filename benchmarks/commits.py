@@ -77,7 +77,7 @@ def worker(root, case, dtype, threads):
         text=True,
     ) as process:
         file = process.stdout.readline().strip()
-        if Path(file).parent.parent.resolve() != Path(root).resolve():
+        if not file or Path(file).parent.parent.resolve() != Path(root).resolve():
             sys.exit(f"the sources of {root} did not train: {file or 'they failed'}")
 
         def seconds():

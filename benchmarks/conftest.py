@@ -13,7 +13,7 @@ from benchmarks.rows import OURS, Row
 _LEAST = 20e-3
 #: A first call that takes longer, compilation included, is not of the kind that would
 #: have to be timed in bundles.
-_SHORT = 0.1
+_LONG = 20.0
 
 
 def pytest_addoption(parser):
@@ -40,7 +40,7 @@ def _timing(function, calls):
 def _calls(function):
     """How many calls take ``_LEAST`` seconds or more; the first one may compile."""
     seconds = _seconds(function)
-    if seconds < _SHORT:
+    if seconds < _LONG:
         seconds = _seconds(function)
     return math.ceil(_LEAST / seconds)
 

@@ -28,8 +28,8 @@ def measure(cases=()) -> Run:
     """The quick kernels, or these cases of them."""
     keyword = " or ".join(f"({' and '.join(case.split())})" for case in cases)
     arguments = ["-m", "quick", *(["-k", keyword] if keyword else [])]
-    found = session.run("kernels", machine.threads(), arguments)
-    if found is None or found["failed"]:
+    found, failed = session.run("kernels", machine.threads(), arguments)
+    if found is None or failed:
         sys.exit("a kernel and NumPy do not agree, or a recorded case is gone")
     return from_pytest([found])
 
@@ -64,7 +64,11 @@ def main() -> int:
     if key() not in recorded:
         print(f"nothing is recorded for {key()}: run it with --record on the old commit")
         return 2
-    failing = slower(measure(), recorded[key()])
+    run = measure()
+    if gone := recorded[key()].keys() - advantages(run).keys():
+        print(f"no longer timed, so record anew: {', '.join(sorted(gone))}")
+        return 1
+    failing = slower(run, recorded[key()])
     for _ in range(_TRIES - 1):
         if failing:
             print(f"once more: {', '.join(failing)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import peak
+from fastbp import launch
 
 #: Distributions whose versions matter to some row.
 _DISTRIBUTIONS = (
@@ -31,8 +32,11 @@ def processor() -> str:
 
 
 def threads() -> int:
-    """Processors that this process may use: every contestant gets as many threads."""
-    return len(os.sched_getaffinity(0))
+    """Threads that fastbp would use, which every contestant gets.
+
+    Processors, quota of the container and the environment decide (``fastbp.launch``).
+    """
+    return launch.thread_limit()
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ operation writes into an array that was made before. Both run on the BLAS that N
 with, on as many threads as fastbp.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ class Contest(NamedTuple):
 
     ways: dict
     flops: float  # useful ones
-    nbytes: float  # of all operands, each read or written once
+    nbytes: float  # that are read and written
+    footprint: float  # bytes of all arrays
     limited_by: str  # 'fma' or 'memory'
     terms: int = 1  # of the longest sums
 
@@ -37,6 +39,8 @@ class Contest(NamedTuple):
         for name, way in self.ways.items():
             found = way() if name != PLAIN else truth
             for a, expected in zip(found, truth, strict=True):
+                same = np.ndim(a) == 0 or a.dtype == expected.dtype
+                assert same, f"{name} computes in {a.dtype}"
                 tolerance = 16 * eps * np.sqrt(self.terms) * np.abs(expected).max()
                 assert np.abs(a - expected).max() <= tolerance, name
 
@@ -215,9 +219,14 @@ def _loss(ours, plain, preallocated, Z, target_bytes):
 # ---------------------------------------------------------------- updates
 
 
+def _adam_rate(t):
+    # a Python float: one of NumPy's would turn float32 arrays into float64
+    return RATE * math.sqrt(1 - BETA_2**t) / (1 - BETA_1**t)
+
+
 def _adam_in_place(theta, m, v, g, t, one, two):
     """A step of Adam in the scratch arrays ``one`` and ``two``."""
-    rate = RATE * np.sqrt(1 - BETA_2**t) / (1 - BETA_1**t)
+    rate = _adam_rate(t)
     np.multiply(m, BETA_1, out=m)
     np.multiply(g, 1 - BETA_1, out=one)
     np.add(m, one, out=m)
@@ -245,7 +254,7 @@ def adam_update(n, dtype):
     def plain():
         steps[1] += 1
         theta, m, v = states[1]
-        rate = RATE * np.sqrt(1 - BETA_2 ** steps[1]) / (1 - BETA_1 ** steps[1])
+        rate = _adam_rate(steps[1])
         m = BETA_1 * m + (1 - BETA_1) * g
         v = BETA_2 * v + (1 - BETA_2) * g * g
         states[1] = [theta - rate * m / (np.sqrt(v) + EPSILON), m, v]
@@ -256,7 +265,8 @@ def adam_update(n, dtype):
         _adam_in_place(*states[2], g, steps[2], one, two)
         return tuple(states[2])
 
-    return _contest(ours, plain, preallocated, 12 * n, 7 * g.nbytes, "memory")
+    moved, size = 7 * g.nbytes, 4 * g.nbytes  # theta, m and v are read and written
+    return _contest(ours, plain, preallocated, 12 * n, moved, "memory", footprint=size)
 
 
 def sgd_update(n, dtype):
@@ -284,7 +294,8 @@ def sgd_update(n, dtype):
         np.add(theta, step, out=theta)
         return theta, velocity
 
-    return _contest(ours, plain, preallocated, 7 * n, 5 * g.nbytes, "memory")
+    moved, size = 5 * g.nbytes, 3 * g.nbytes
+    return _contest(ours, plain, preallocated, 7 * n, moved, "memory", footprint=size)
 
 
 # ---------------------------------------------------------------- parts of the epoch
@@ -345,7 +356,10 @@ class _Result:
 
 @njit(parallel=True, error_model="numpy", nogil=True)
 def _update_weights(net, parameters, data, work, optimizer):
-    """The second region of a training step; every task has scratch of its own."""
+    """The second region of a training step; every task has scratch of its own.
+
+    On Numba's threads, as it is no program of fastbp's: training has less to wait for.
+    """
     for task in prange(work.tasks.shape[0]):
         programs._train_weights(net, parameters, data, work, optimizer[0], task, task)
 
@@ -499,6 +513,9 @@ class _PreparedStep:
         np.divide(Z, self.column, out=Z)
 
 
-def _contest(ours, plain, preallocated, flops, nbytes, limited_by, terms=1):
+def _contest(
+    ours, plain, preallocated, flops, nbytes, limited_by, terms=1, footprint=None
+):
     ways = {"fastbp": ours, PLAIN: plain, PREALLOCATED: preallocated}
-    return Contest(ways, float(flops), float(nbytes), limited_by, terms)
+    footprint = nbytes if footprint is None else footprint
+    return Contest(ways, float(flops), float(nbytes), footprint, limited_by, terms)

@@ -1,5 +1,6 @@
 """The machine's own limits: multiply-adds in registers, and numbers through memory."""
 
+import math
 import threading
 import time
 
@@ -15,14 +16,17 @@ _STEPS = 20_000
 
 @njit(error_model="numpy", nogil=True)
 def _multiply_add(a, steps):
-    x = vload(a, lanes_of(a))
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = s9 = s10 = s11 = vload(a, 0)
+    n = lanes_of(a)  # the sums start at numbers that the compiler cannot know to be equal
+    x = vload(a, 12 * n)
+    s0, s1, s2, s3 = vload(a, 0), vload(a, n), vload(a, 2 * n), vload(a, 3 * n)
+    s4, s5, s6, s7 = vload(a, 4 * n), vload(a, 5 * n), vload(a, 6 * n), vload(a, 7 * n)
+    s8, s9 = vload(a, 8 * n), vload(a, 9 * n)
+    s10, s11 = vload(a, 10 * n), vload(a, 11 * n)
     for _ in range(steps):
         s0, s1, s2 = fma(s0, x, x), fma(s1, x, x), fma(s2, x, x)
         s3, s4, s5 = fma(s3, x, x), fma(s4, x, x), fma(s5, x, x)
         s6, s7, s8 = fma(s6, x, x), fma(s7, x, x), fma(s8, x, x)
         s9, s10, s11 = fma(s9, x, x), fma(s10, x, x), fma(s11, x, x)
-        x = x * x  # keeps the sums apart for the compiler; x is 0
     vstore(a, 0, s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11)
 
 
@@ -40,7 +44,7 @@ def _rate(works, seconds):
         work()  # compiles
     calls = np.zeros(len(works))
     start = threading.Barrier(len(works) + 1)
-    deadline = [0.0]
+    deadline = [math.inf]
 
     def repeat(worker):
         start.wait()
@@ -51,9 +55,9 @@ def _rate(works, seconds):
     workers = [threading.Thread(target=repeat, args=(i,)) for i in range(len(works))]
     for worker in workers:
         worker.start()
+    start.wait()
     started = time.perf_counter()
     deadline[0] = started + seconds
-    start.wait()
     for worker in workers:
         worker.join()
     return calls.sum() / (time.perf_counter() - started)
@@ -62,7 +66,7 @@ def _rate(works, seconds):
 def gflops(dtype, threads, seconds=0.02):
     """Multiply-adds and adds a second, in 1e9, on so many threads for about so long."""
     lanes = simd.lanes(dtype)
-    arrays = [np.zeros(4 * lanes, dtype) for _ in range(threads)]
+    arrays = [np.zeros((_CHAINS + 1) * lanes, dtype) for _ in range(threads)]
     works = [lambda a=a: _multiply_add(a, _STEPS) for a in arrays]
     return _rate(works, seconds) * _STEPS * _CHAINS * 2 * lanes / 1e9
 

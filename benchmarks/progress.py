@@ -28,6 +28,7 @@ class Bar:
             console=self._console,
         )
         self._task = None
+        self.left_out: list[str] = []  # cases that were skipped or failed, and why
 
     def pytest_collection_finish(self, session):
         if session.items:
@@ -40,8 +41,11 @@ class Bar:
     def pytest_runtest_logreport(self, report):
         if report.failed:
             self._bar.console.print(f"failed: {report.nodeid}\n{report.longreprtext}")
+            self.left_out.append(f"{report.nodeid.partition('::')[2]} (failed)")
         elif report.skipped:
-            self._bar.console.print(f"skipped: {report.nodeid}: {report.longrepr[-1]}")
+            why = report.longrepr[-1].removeprefix("Skipped: ")
+            self._bar.console.print(f"skipped: {report.nodeid}: {why}")
+            self.left_out.append(f"{report.nodeid.partition('::')[2]} ({why})")
 
     def pytest_runtest_logfinish(self, nodeid, location):
         self._bar.advance(self._task)

@@ -122,11 +122,14 @@ def from_pytest(reports: list[dict]) -> Run:
         }
         for found in (report["machine_info"]["benchmarks"] for report in reports)
     }
+    left_out = (report.get("left_out", ()) for report in reports)
+    machine["left out"] = [case for cases in left_out for case in cases]
     for name in ("gflops", "gigabytes_per_second", "load", "threads"):
         del machine[name]
     rows = [
         Row(**benchmark["extra_info"]["row"])
         for report in reports
         for benchmark in report["benchmarks"]
+        if "row" in benchmark["extra_info"]  # which a case that failed has not
     ]
     return Run(machine, rows)

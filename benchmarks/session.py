@@ -25,10 +25,10 @@ def has_quick_cases(group: str) -> bool:
     return "mark.quick" in (HERE / f"bench_{group}.py").read_text()
 
 
-def run(group: str, n_threads: int, arguments) -> dict | None:
-    """pytest-benchmark's report of a group, and whether a case ``failed``.
+def run(group: str, n_threads: int, arguments) -> tuple[dict | None, bool]:
+    """pytest-benchmark's report of a group, or None, and whether a case failed.
 
-    None if the group has no case of those that were asked for.
+    There is no report if no case was timed: none was asked for, or all were left out.
     """
     file = str(HERE / f"bench_{group}.py")
     processors = os.sched_getaffinity(0)
@@ -43,25 +43,27 @@ def run(group: str, n_threads: int, arguments) -> dict | None:
         finally:
             os.sched_setaffinity(0, processors)
         text = path.read_text() if path.exists() else ""
-    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-        return None
-    if not text:
-        sys.exit(f"{group} on {n_threads} threads ended with status {status}")
-    return {**json.loads(text), "failed": status != 0}
+    failed = status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    return (json.loads(text) if text else None), failed
 
 
 def main(path: str, file: str, *arguments: str) -> int:
     """The session itself."""
     threads = machine.threads()
     title = f"{Path(file).stem.removeprefix('bench_')}, {threads} thread"
-    return pytest.main(
+    bar = Bar(title + "s" * (threads > 1))
+    status = pytest.main(
         [
             *(file, f"--benchmark-json={path}"),
             *("-qq", "--no-header", "--no-summary", "--benchmark-quiet"),
             *arguments,
         ],
-        plugins=[Bar(title + "s" * (threads > 1))],
+        plugins=[bar],
     )
+    report = Path(path)
+    if bar.left_out and report.exists() and (text := report.read_text()):
+        report.write_text(json.dumps({**json.loads(text), "left_out": bar.left_out}))
+    return status
 
 
 if __name__ == "__main__":
