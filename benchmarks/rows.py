@@ -114,8 +114,9 @@ def from_pytest(reports: list[dict]) -> Run:
     last = reports[-1]
     machine = dict(last["machine_info"]["benchmarks"])
     machine["date"] = last["datetime"][:10]
-    machine["commit"] = last["commit_info"].get("id", "unknown")[:10]
-    machine["dirty"] = bool(last["commit_info"].get("dirty"))
+    commit = reports[0]["commit_info"]  # before results were written beside the sources
+    machine["commit"] = commit.get("id", "unknown")[:10]
+    machine["dirty"] = bool(commit.get("dirty"))
     machine["by threads"] = {
         str(found["threads"]): {
             name: found[name] for name in ("gflops", "gigabytes_per_second", "load")
