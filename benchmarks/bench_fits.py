@@ -48,6 +48,5 @@ def bench_fit(race, request, problem, dtype):
             "epochs": problem.epochs,
             "flops": problem.flops(data),
             "limited_by": "fma",
-            "real": problem in problems.REAL,
         },
     )

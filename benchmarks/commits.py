@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.rows import spread_of
 
 ROOT = Path(__file__).parents[1]
-#: rows, features, hidden layers, batch, classes, epochs
+#: rows, features, hidden layers, batch, classes, epochs; some smaller than the suite's
 CASES = {
     "digits": (1_797, 64, (100,), 200, 10, 40),
     "small steps": (10_000, 20, (32,), 32, 2, 5),

@@ -16,8 +16,9 @@ _DISTRIBUTIONS = (
     *("numba", "numpy", "scipy", "scikit-learn", "joblib"),
     *("torch", "jax", "skorch", "mlxtend", "pytest-benchmark"),
 )
-#: Bytes of the arrays in which bandwidth is measured: the second-level cache, memory.
-FOOTPRINTS = {"cache": 2**18, "memory": 2**28}
+#: Bytes of each thread's arrays when bandwidth is measured: they fit into the
+#: second-level cache, or into none.
+FOOTPRINTS = {"cache": 2**17, "memory": 2**27}
 
 
 def processor() -> str:
@@ -64,7 +65,7 @@ def describe() -> dict:
             for dtype in ("float32", "float64")
         },
         "gigabytes_per_second": {
-            place: round(peak.bandwidth(nbytes, n_threads, 0.3), 1)
+            place: round(peak.bandwidth(nbytes * n_threads, n_threads, 0.3), 1)
             for place, nbytes in FOOTPRINTS.items()
         },
     }

@@ -14,12 +14,13 @@ from numba import njit, prange
 from scipy.special import expit
 
 from benchmarks import baseline
+from benchmarks.problems import ALPHA, BETAS, EPSILON, MOMENTUM, RATE
 from fastbp import MLPClassifier, kernels, launch, network, threads
 from fastbp.kernels import programs
 from fastbp.training import Optimizer
 
 PLAIN, PREALLOCATED = "NumPy", "NumPy, preallocated"
-RATE, BETA_1, BETA_2, EPSILON, ALPHA = 1e-3, 0.9, 0.999, 1e-8, 1e-4
+BETA_1, BETA_2 = BETAS
 
 
 class Contest(NamedTuple):
@@ -270,7 +271,7 @@ def adam_update(n, dtype):
 
 
 def sgd_update(n, dtype):
-    g, momentum = _random(n, dtype), 0.9
+    g, momentum = _random(n, dtype), MOMENTUM
     states = [[_random(n, dtype, 1), np.zeros(n, dtype)] for _ in range(3)]
     step = np.empty(n, dtype)
 

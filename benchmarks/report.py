@@ -89,7 +89,10 @@ def fits(rows: list[Row], peers=tuple(_FIT_PEERS)) -> str:
     lines = []
     for row in rows:
         units = "-".join(map(str, row.facts["units"]))
-        shape = f"{row.facts['rows']} rows, {units}, batch {row.facts['batch']}"
+        shape = (
+            f"{row.facts['rows']} rows, {units}, batch {row.facts['batch']}, "
+            f"{row.facts['epochs']} epochs"
+        )
         ratios = [times(row.ratio(_FIT_PEERS[peer])) for peer in peers]
         ours = amount(row.spread().median, row.unit)
         lines.append(
