@@ -184,17 +184,20 @@ def scaling(run: Run) -> Figure | None:
     for i, name in enumerate(along):
         axes = figure.add_subplot(lines, columns, i + 1)
         of = [row for row in rows if row.facts["along"] == name]
-        for peer in dict.fromkeys(p for row in of for p in row.samples):
+        for peer in dict.fromkeys(family(p) for row in of for p in row.samples):
+            names = [OURS if peer == OURS else row.best(peer) for row in of]
             points = [
-                (r.facts["value"], r.spread(peer).median) for r in of if peer in r.samples
+                (row.facts["value"], row.spread(name).median)
+                for row, name in zip(of, names, strict=True)
+                if name is not None
             ]
             axes.plot(
                 *zip(*points, strict=True),
-                marker=_MARKERS[family(peer)],
-                color=_COLOURS[family(peer)],
+                marker=_MARKERS[peer],
+                color=_COLOURS[peer],
                 markersize=4.5,
                 linewidth=2 if peer == OURS else 1.2,
-                label=family(peer) if i == 0 else None,
+                label=peer if i == 0 else None,
             )
         axes.set_xscale("log", base=10 if name == "rows" else 2)
         axes.set_yscale("log")
