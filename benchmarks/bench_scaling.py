@@ -28,10 +28,8 @@ VALUE = {
 def _cases():
     for along, shapes in ALONG.items():
         for shape in shapes:
-            quick = along == "rows" and shape[0] <= 100_000
-            marks = [pytest.mark.quick] if quick else []
             case = f"{along} {VALUE[along](shape)}"
-            yield pytest.param(along, shape, marks=marks, id=case)
+            yield pytest.param(along, shape, id=case)
 
 
 @pytest.mark.parametrize(("along", "shape"), list(_cases()))
