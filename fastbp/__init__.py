@@ -3,31 +3,42 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["MLPClassifier", "MLPRegressor", "clear_cache", "kernels", "warmup"]
+__all__ = [
+    "MLPClassifier",
+    "MLPRegressor",
+    "clear_cache",
+    "kernels",
+    "to_onnx",
+    "warmup",
+]
 
 if TYPE_CHECKING:
     from fastbp import kernels
     from fastbp.cache import clear_cache
     from fastbp.estimators import MLPClassifier, MLPRegressor
+    from fastbp.export import to_onnx
     from fastbp.maintenance import warmup
 
 _MODULES = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
     "clear_cache": "cache",
+    "to_onnx": "export",
     "warmup": "maintenance",
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Lazily: ``fastbp.kernels`` imports Numba, the estimators only when they fit.
-    from importlib import import_module
+if not TYPE_CHECKING:  # or every name would exist for a type checker
 
-    if name in _MODULES:
-        return getattr(import_module(f"fastbp.{_MODULES[name]}"), name)
-    if name == "kernels":
-        return import_module("fastbp.kernels")
-    raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Lazily: ``fastbp.kernels`` imports Numba, the estimators only when they fit.
+        from importlib import import_module
+
+        if name in _MODULES:
+            return getattr(import_module(f"fastbp.{_MODULES[name]}"), name)
+        if name == "kernels":
+            return import_module("fastbp.kernels")
+        raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from numbers import Complex, Integral, Real
 from operator import is_
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
@@ -25,6 +25,7 @@ from sklearn.utils._param_validation import (
     Options,
     StrOptions,
 )
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -35,6 +36,7 @@ from sklearn.utils.validation import (
 from fastbp import convert, lbfgs, network, rows, training
 from fastbp.callbacks import CallbackSupportMixin, Events
 from fastbp.messages import warn
+from fastbp.typing import Array
 
 _FLOATS = {
     "auto": (np.float64, np.float32),
@@ -53,10 +55,17 @@ _FEW_ROWS = 4
 #: The row reader of each estimator; not in its state, as it holds addresses.
 _ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
 
 def one_of(*names: str) -> list:
     """The constraint of a parameter that is one of some names."""
     return [StrOptions(set(names))]
+
+
+def unless_lbfgs(method: _Method) -> _Method:
+    """A method that estimators with ``solver='lbfgs'`` do not have."""
+    return available_if(BaseMLP._has_partial_fit)(method)
 
 
 class Outcome(NamedTuple):
@@ -105,6 +114,21 @@ def _in_dtype(weights: network.Weights, dtype) -> network.Weights:
 
 class BaseMLP(CallbackSupportMixin, BaseEstimator):
     """What the classifier and the regressor share."""
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    loss_curve_: list[float]
+    loss_: float
+    best_loss_: float | None
+    n_iter_: int
+    t_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    n_features_in_: int
+    feature_names_in_: Array
 
     _parameter_constraints: ClassVar[dict] = {
         "hidden_layer_sizes": [
@@ -418,11 +442,13 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         history = training.History(samples_seen=getattr(self, "t_", 0))
         history.loss_curve = list(getattr(self, "loss_curve_", []))
         history.no_improvement_count = getattr(self, "_no_improvement_count", 0)
-        if getattr(self, "best_loss_", None) is not None:
-            history.best_loss = self.best_loss_
-        if getattr(self, "validation_scores_", None) and hasattr(self, "_best_coefs"):
-            history.validation_scores = list(self.validation_scores_)
-            history.best_score = self.best_validation_score_
+        best_loss = getattr(self, "best_loss_", None)
+        if best_loss is not None:
+            history.best_loss = best_loss
+        scores = getattr(self, "validation_scores_", None)
+        if scores and hasattr(self, "_best_coefs"):
+            history.validation_scores = list(scores)
+            history.best_score = vars(self)["best_validation_score_"]
             history.best = network.Weights(self._best_coefs, self._best_intercepts)
         return history
 
@@ -513,7 +539,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         X = X.tocsr() if issparse(X) else X
         return X.astype(X.dtype.newbyteorder("="), copy=False), y
 
-    def to_sklearn(self):
+    def to_sklearn(self) -> Any:
         """scikit-learn's own estimator with these parameters and this model.
 
         Returns
@@ -530,7 +556,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         return convert.to_sklearn(self)
 
     @classmethod
-    def from_sklearn(cls, estimator):
+    def from_sklearn(cls, estimator: Any) -> Self:
         """An estimator with the parameters and the model of scikit-learn's.
 
         Parameters
@@ -550,14 +576,14 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         """
         return convert.from_sklearn(cls, estimator)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         state.pop("_checked_parameters", None)
         if state.get("_resumed_seed") is None:  # every call makes it anew
             state.pop("_random_state", None)
         return state
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags

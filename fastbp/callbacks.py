@@ -5,18 +5,24 @@ nothing here does anything.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:
+    _with_callbacks = None
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in for scikit-learn's where that has none."""
 
-    def with_callbacks(method):
-        """The method itself."""
-        return method
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def with_callbacks(method: _Method) -> _Method:
+    """The method, after which scikit-learn's callbacks are taken down."""
+    return method if _with_callbacks is None else _with_callbacks(method)
 
 
 __all__ = ["CallbackSupportMixin", "Events", "with_callbacks"]

@@ -4,14 +4,14 @@ Here are the parameters' defaults, labels, scores and predictions; the rest of a
 ``base``.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     check_classification_targets,
     type_of_target,
@@ -19,8 +19,18 @@ from sklearn.utils.multiclass import (
 )
 
 from fastbp import network
-from fastbp.base import BaseMLP, Labels, one_of
+from fastbp.base import BaseMLP, Labels, one_of, unless_lbfgs
 from fastbp.callbacks import with_callbacks
+from fastbp.typing import (
+    Activation,
+    Array,
+    Matrix,
+    Precision,
+    Schedule,
+    Seed,
+    Sizes,
+    Solver,
+)
 
 
 def _binarizer_of(y) -> LabelBinarizer:
@@ -126,7 +136,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ``early_stopping``.
     n_features_in_ : int
         Columns of ``X``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, if ``X`` has names that are all strings.
 
     Examples
@@ -134,40 +144,42 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> from fastbp import MLPClassifier
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
-    >>> model = MLPClassifier(max_iter=30, tol=1e-2, random_state=0).fit(X / 16, y)
+    >>> model = MLPClassifier(tol=1e-2, random_state=0).fit(X / 16, y)
     >>> bool(model.score(X / 16, y) > 0.95)
     True
     """
 
+    classes_: Array
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: Sizes = (100,),
+        activation: Activation = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dtype="auto",
-        n_jobs=None,
-    ):
+        solver: Solver = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Seed = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dtype: Precision = "auto",
+        n_jobs: int | None = None,
+    ) -> None:
         super().__init__(
             loss="log_loss",
             hidden_layer_sizes=hidden_layer_sizes,
@@ -198,7 +210,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         )
 
     @with_callbacks
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network to data and targets.
 
         Parameters
@@ -226,9 +238,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self._check_parameters()
         return self._fit(X, y, sample_weight)
 
-    @available_if(BaseMLP._has_partial_fit)
+    @unless_lbfgs
     @with_callbacks
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(
+        self,
+        X: Matrix,
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Go on training with one epoch of mini-batches over the given data.
 
         Not available for ``solver='lbfgs'``.
@@ -335,7 +353,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             hits[:] = True  # there is nothing else to predict
         return float(np.average(hits, weights=sample_weight))
 
-    def predict(self, X):
+    def predict(self, X: Matrix) -> Array:
         """Predict class labels.
 
         Parameters
@@ -356,7 +374,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             labels = outputs.argmax(axis=1)
         return self.classes_.take(labels, mode="clip")  # there may be one class only
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Matrix) -> Array:
         """Predict probabilities.
 
         Parameters
@@ -373,7 +391,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return np.hstack([1 - outputs, outputs])
         return outputs
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Matrix) -> Array:
         """Predict logarithms of probabilities, ``log(predict_proba(X))``.
 
         Parameters
@@ -387,7 +405,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
@@ -437,34 +455,34 @@ feature_names_in_
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: Literal["squared_error", "poisson"] = "squared_error",
+        hidden_layer_sizes: Sizes = (100,),
+        activation: Activation = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dtype="auto",
-        n_jobs=None,
-    ):
+        solver: Solver = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Seed = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dtype: Precision = "auto",
+        n_jobs: int | None = None,
+    ) -> None:
         super().__init__(
             loss=loss,
             hidden_layer_sizes=hidden_layer_sizes,
@@ -495,7 +513,7 @@ feature_names_in_
         )
 
     @with_callbacks
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network to data and targets.
 
         Parameters
@@ -523,9 +541,11 @@ feature_names_in_
         self._check_parameters()
         return self._fit(X, y, sample_weight)
 
-    @available_if(BaseMLP._has_partial_fit)
+    @unless_lbfgs
     @with_callbacks
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Go on training with one epoch of mini-batches over the given data.
 
         Not available for ``solver='lbfgs'``.
@@ -577,7 +597,7 @@ feature_names_in_
             return float("nan")
         return float(r2_score(targets, outputs, sample_weight=sample_weight))
 
-    def predict(self, X):
+    def predict(self, X: Matrix) -> Array:
         """Predict targets.
 
         Parameters
@@ -591,7 +611,7 @@ feature_names_in_
         outputs = self._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

@@ -16,6 +16,7 @@ from itertools import combinations
 
 import numpy as np
 from numba.extending import overload
+from numpy.typing import NDArray
 
 from fastbp.kernels import calls, overloads
 from fastbp.tables import (
@@ -28,6 +29,7 @@ from fastbp.tables import (
     SOFTMAX,
     SQUARED_ERROR,
 )
+from fastbp.typing import Activation, Float
 
 __all__ = [
     "adam_update",
@@ -104,7 +106,12 @@ def _activation_number(activation):
 # ------------------------------------------------------------- dense layers
 
 
-def dense_forward(X, W, b, activation="identity"):
+def dense_forward(
+    X: NDArray[Float],
+    W: NDArray[Float],
+    b: NDArray[Float],
+    activation: Activation = "identity",
+) -> NDArray[Float]:
     """Forward pass of one layer, ``f(X @ W + b)``.
 
     Parameters
@@ -133,7 +140,12 @@ def dense_forward(X, W, b, activation="identity"):
     return calls.multiply(calls.matrix(X), calls.matrix(W), b, kind, None, size)
 
 
-def dense_backward(dZ, X, W, activation="identity"):
+def dense_backward(
+    dZ: NDArray[Float],
+    X: NDArray[Float],
+    W: NDArray[Float],
+    activation: Activation = "identity",
+) -> tuple[NDArray[Float], NDArray[Float], NDArray[Float]]:
     """Backward pass of one layer, from the gradient with respect to ``X @ W + b``.
 
     Parameters
@@ -179,7 +191,9 @@ def dense_backward(dZ, X, W, activation="identity"):
 # ------------------------------------------------------------- losses
 
 
-def softmax_cross_entropy(logits, y):
+def softmax_cross_entropy(
+    logits: NDArray[Float], y: NDArray[np.integer]
+) -> tuple[float, NDArray[Float]]:
     """Cross-entropy of the softmax of ``logits``, and its gradient.
 
     Parameters
@@ -216,7 +230,9 @@ def softmax_cross_entropy(logits, y):
     return calls.loss_and_delta(logits, y.astype(logits.dtype), SOFTMAX)
 
 
-def logistic_cross_entropy(logits, Y):
+def logistic_cross_entropy(
+    logits: NDArray[Float], Y: NDArray[Float]
+) -> tuple[float, NDArray[Float]]:
     """Binary cross-entropy of the logistic function of ``logits``, and its gradient.
 
     Parameters
@@ -245,7 +261,9 @@ def logistic_cross_entropy(logits, Y):
     return calls.loss_and_delta(logits, Y, LOG_LOSS)
 
 
-def squared_error(output, Y):
+def squared_error(
+    output: NDArray[Float], Y: NDArray[Float]
+) -> tuple[float, NDArray[Float]]:
     """Half the squared error, and its gradient.
 
     Parameters
@@ -270,7 +288,9 @@ def squared_error(output, Y):
     return calls.loss_and_delta(output, Y, SQUARED_ERROR)
 
 
-def poisson_loss(logits, Y):
+def poisson_loss(
+    logits: NDArray[Float], Y: NDArray[Float]
+) -> tuple[float, NDArray[Float]]:
     """Half the Poisson deviance of ``exp(logits)``, and its gradient.
 
     Parameters
@@ -320,16 +340,16 @@ def _check_state(state, gradient):
 
 
 def adam_update(
-    theta,
-    m,
-    v,
-    gradient,
-    t,
-    learning_rate=0.001,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-8,
-):
+    theta: NDArray[Float],
+    m: NDArray[Float],
+    v: NDArray[Float],
+    gradient: NDArray[Float],
+    t: int,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
     """One step of Adam, in place (Kingma and Ba, 2015).
 
     ``m = beta_1 m + (1 - beta_1) g``, ``v = beta_2 v + (1 - beta_2) g**2``,
@@ -368,8 +388,13 @@ def adam_update(
 
 
 def sgd_update(
-    theta, velocity, gradient, learning_rate=0.001, momentum=0.9, nesterov=True
-):
+    theta: NDArray[Float],
+    velocity: NDArray[Float],
+    gradient: NDArray[Float],
+    learning_rate: float = 0.001,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+) -> None:
     """One step of gradient descent with momentum, in place.
 
     ``velocity = momentum velocity - learning_rate g``; ``theta += velocity``, or with

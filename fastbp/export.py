@@ -1,0 +1,235 @@
+"""Models as ONNX graphs, which other runtimes execute without Python.
+
+skl2onnx converts pipelines step by step; ``to_onnx`` tells it how to convert ours.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp.estimators import MLPClassifier, MLPRegressor
+
+#: ONNX operators of the activations, hidden and output.
+_OPERATORS = {
+    "identity": "Identity",
+    "logistic": "Sigmoid",
+    "tanh": "Tanh",
+    "relu": "Relu",
+    "softmax": "Softmax",
+    "exp": "Exp",
+}
+#: skl2onnx's own: how it returns probabilities and names classes.
+_CLASSIFIER_OPTIONS = {
+    "zipmap": [True, False, "columns"],
+    "nocl": [True, False],
+    "output_class_labels": [False, True],
+}
+
+
+def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
+    """The ONNX graph of an estimator, or of a pipeline that has one in it.
+
+    The graph computes in float64 if ``X`` is float64, and in float32 if it is anything
+    else, whatever the model was trained in. A classifier has
+    the outputs ``label`` and ``probabilities``, both arrays; a regressor ``variable`` of
+    shape (n_samples, n_outputs), of one output too.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted: an estimator of fastbp's, or anything that skl2onnx can convert with one
+        inside, such as a ``Pipeline``.
+    X : ndarray or pandas DataFrame of shape (n_samples, n_features), default=None
+        Rows from which the dtypes and the number of columns are taken; one is enough.
+        The columns of a DataFrame become inputs of their own. May be left out if
+        ``options`` has ``initial_types``.
+    **options
+        For ``skl2onnx.to_onnx``: ``target_opset``, ``initial_types``, ``options`` and
+        others. Its ``options`` replace the default, which is that the probabilities are
+        an array instead of a list of dictionaries (``zipmap`` is False); ONNX has such
+        dictionaries in float32 only.
+
+    Returns
+    -------
+    onnx.ModelProto
+        ``SerializeToString()`` of it is what a file holds and ONNX Runtime loads.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+    TypeError
+        If ``X`` is neither an array nor a DataFrame.
+    sklearn.exceptions.NotFittedError
+        If an estimator has not been fitted.
+    ValueError
+        If classes are neither whole numbers nor strings, which ONNX does not have.
+
+    Examples
+    --------
+    >>> from fastbp import MLPRegressor, to_onnx
+    >>> from sklearn.datasets import make_regression
+    >>> X, y = make_regression(n_samples=50, n_features=4, random_state=0)
+    >>> model = MLPRegressor(tol=1e9, random_state=0).fit(X, y)  # 12 epochs
+    >>> [node.op_type for node in to_onnx(model, X).graph.node]
+    ['Gemm', 'Relu', 'Gemm', 'Identity']
+    """
+    try:
+        import skl2onnx
+    except ImportError as error:
+        raise ImportError(
+            "to_onnx needs the package skl2onnx: pip install skl2onnx"
+        ) from error
+    if X is not None and not hasattr(X, "dtype") and not hasattr(X, "dtypes"):
+        raise TypeError(
+            f"X must be an array or a pandas DataFrame, got {type(X).__name__}."
+        )
+    skl2onnx.update_registered_converter(
+        MLPClassifier,
+        "FastbpMLPClassifier",
+        _classifier_shapes,
+        _convert_classifier,
+        overwrite=True,
+        options=_CLASSIFIER_OPTIONS,
+    )
+    skl2onnx.update_registered_converter(
+        MLPRegressor,
+        "FastbpMLPRegressor",
+        _regressor_shapes,
+        _convert_regressor,
+        overwrite=True,
+    )
+    options.setdefault("options", {MLPClassifier: {"zipmap": False}})
+    return skl2onnx.to_onnx(model, X, **options)
+
+
+def _tensor_type(operator: Any) -> Any:
+    """skl2onnx's type of the floating tensors: double if an input is, else float."""
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    double = any(isinstance(given.type, DoubleTensorType) for given in operator.inputs)
+    return DoubleTensorType if double else FloatTensorType
+
+
+def _is_multilabel(model: Any) -> bool:
+    return model._label_binarizer.y_type_.startswith("multilabel")
+
+
+def _onnx_classes(model: Any) -> np.ndarray:
+    """The labels as ONNX has them: int64 or str."""
+    classes = model.classes_
+    if all(isinstance(label, str) for label in classes.tolist()):
+        return classes.astype(str)
+    if classes.dtype.kind in "biuf":
+        with np.errstate(invalid="ignore"):  # of a float that is too large
+            numbers = classes.astype(np.int64)
+        if (numbers == classes).all():
+            return numbers
+    raise ValueError(
+        "ONNX has labels that are whole numbers or strings, but classes_ is "
+        f"{classes!r}: fit with others."
+    )
+
+
+def _classifier_shapes(operator: Any) -> None:
+    from skl2onnx.common.data_types import Int64TensorType, StringTensorType
+
+    model = operator.raw_operator
+    check_is_fitted(model)
+    rows = operator.inputs[0].get_first_dimension()
+    labels, probabilities = operator.outputs
+    if _is_multilabel(model):
+        labels.set_type(Int64TensorType([rows, model.n_outputs_]))
+    elif _onnx_classes(model).dtype.kind == "U":
+        labels.set_type(StringTensorType([rows]))
+    else:
+        labels.set_type(Int64TensorType([rows]))
+    columns = max(model.n_outputs_, 1 if _is_multilabel(model) else 2)
+    probabilities.set_type(_tensor_type(operator)([rows, columns]))
+
+
+def _regressor_shapes(operator: Any) -> None:
+    model = operator.raw_operator
+    check_is_fitted(model)
+    rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].set_type(_tensor_type(operator)([rows, model.n_outputs_]))
+
+
+class _Graph:
+    """Nodes and constants of one estimator in skl2onnx's container."""
+
+    def __init__(self, scope: Any, operator: Any, container: Any) -> None:
+        from onnx import TensorProto
+        from skl2onnx.common.data_types import DoubleTensorType
+
+        double = _tensor_type(operator) is DoubleTensorType
+        self.element = TensorProto.DOUBLE if double else TensorProto.FLOAT
+        self._scope, self._container = scope, container
+
+    def node(
+        self, kind: str, inputs: list[str], output: str = "", **attributes: Any
+    ) -> str:
+        """The name of what a new node computes."""
+        output = output or self._scope.get_unique_variable_name(kind.lower())
+        name = self._scope.get_unique_operator_name(kind)
+        self._container.add_node(kind, inputs, [output], name=name, **attributes)
+        return output
+
+    def constant(self, name: str, value: np.ndarray, element: int | None = None) -> str:
+        """The name of an array, of the floating type if no other is given."""
+        name = self._scope.get_unique_variable_name(name)
+        element = self.element if element is None else element
+        self._container.add_initializer(name, element, value.shape, value.ravel())
+        return name
+
+    def network(self, operator: Any, output: str = "") -> str:
+        """The name of the network's outputs, shape (n, n_outputs)."""
+        model = operator.raw_operator
+        columns = [given.full_name for given in operator.inputs]
+        wanted = _tensor_type(operator)
+        if any(type(given.type) is not wanted for given in operator.inputs):
+            columns = [self.node("Cast", [name], to=self.element) for name in columns]
+        units = columns[0]
+        if len(columns) > 1:
+            units = self.node("Concat", columns, axis=1)
+        last = len(model.coefs_) - 1
+        for i, (W, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+            parameters = [self.constant("coefs", W), self.constant("intercepts", b)]
+            units = self.node("Gemm", [units, *parameters])
+            activation = model.out_activation_ if i == last else model.activation
+            axis = {"axis": 1} if activation == "softmax" else {}
+            name = output if i == last else ""
+            units = self.node(_OPERATORS[activation], [units], name, **axis)
+        return units
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    graph = _Graph(scope, operator, container)
+    graph.network(operator, operator.outputs[0].full_name)
+
+
+def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    from onnx import TensorProto
+
+    model, graph = operator.raw_operator, _Graph(scope, operator, container)
+    label, probabilities = (output.full_name for output in operator.outputs)
+    if _is_multilabel(model):
+        graph.network(operator, probabilities)
+        half = graph.constant("half", np.array([0.5]))
+        chosen = graph.node("Greater", [probabilities, half])
+        graph.node("Cast", [chosen], label, to=TensorProto.INT64)
+        return
+    if model.n_outputs_ == 1:
+        positive = graph.network(operator)
+        one = graph.constant("one", np.array([1.0]))
+        negative = graph.node("Sub", [one, positive])
+        graph.node("Concat", [negative, positive], probabilities, axis=1)
+    else:
+        graph.network(operator, probabilities)
+    classes = _onnx_classes(model)
+    if len(classes) == 1:  # whatever its probability is
+        classes = np.repeat(classes, 2)
+    element = TensorProto.STRING if classes.dtype.kind == "U" else TensorProto.INT64
+    number = graph.node("ArgMax", [probabilities], axis=1, keepdims=0)
+    graph.node("Gather", [graph.constant("classes", classes, element), number], label)

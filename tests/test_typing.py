@@ -1,0 +1,58 @@
+"""Annotations as a user's type checker sees them."""
+
+import inspect
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastbp
+from fastbp import kernels
+
+PROGRAM = Path(__file__).with_name("typed_program.py")
+
+
+def test_a_typed_program_passes_the_checker(tmp_path):
+    """With every check on; what it marks as errors has to be errors."""
+    result = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path}"),
+            "--follow-imports=silent",  # as if the package were installed
+            PROGRAM,
+        ],
+        cwd=Path(fastbp.__file__).parents[1],  # where the package is found
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_typed_program_runs():
+    runpy.run_path(str(PROGRAM))
+
+
+def public_functions():
+    for name in ("warmup", "clear_cache", "to_onnx"):
+        yield name, getattr(fastbp, name)
+    for name in kernels.__all__:
+        yield f"kernels.{name}", getattr(kernels, name)
+    for model in (fastbp.MLPClassifier, fastbp.MLPRegressor):
+        for name, method in inspect.getmembers(model, inspect.isroutine):
+            module = getattr(method, "__module__", None) or ""
+            if module.startswith("fastbp.") and not name.startswith("_"):
+                yield f"{model.__name__}.{name}", method
+        yield f"{model.__name__}.__init__", model.__init__
+
+
+@pytest.mark.parametrize(("name", "function"), list(public_functions()))
+def test_every_argument_and_result_is_annotated(name, function):
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        if parameter.name not in ("self", "cls"):
+            assert parameter.annotation is not inspect.Parameter.empty, parameter
