@@ -1,15 +1,11 @@
-"""``python -m fastbp`` and the examples, run as a user runs them."""
+"""``python -m fastbp``, run as a user runs it."""
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def main(*arguments, returncode=0, **environment):
@@ -61,15 +57,6 @@ def test_help_explains_the_options():
 )
 def test_bad_options_are_named(arguments, message):
     assert re.search(message, main(*arguments, returncode=2))
-
-
-def test_four_steps_example_learns_the_digits(capsys):
-    path = EXAMPLES / "four_steps.py"
-    spec = importlib.util.spec_from_file_location("four_steps", path)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    assert example.main(epochs=10) > 0.95
-    assert "loss" in capsys.readouterr().out
 
 
 def test_doctor_tells_what_a_report_needs():

@@ -1,0 +1,98 @@
+"""
+Overfitting seen and cured
+==========================
+
+A large network and few images: it learns all of them by heart, and other images profit
+less and less. Two cures that scikit-learn's estimator has too: the L2 term ``alpha``,
+whose size a validation curve finds, and ``early_stopping``.
+"""
+
+import sys
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.model_selection import ValidationCurveDisplay, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fastbp import MLPClassifier
+
+short = "--short" in sys.argv
+epochs = 5 if short else 150
+warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs are wanted
+
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(
+    X, y, train_size=250, stratify=y, random_state=0
+)
+scaler = StandardScaler().fit(X_train)
+X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+
+# %%
+# One epoch after the other: the loss of the training images falls without end, that of
+# the others turns.
+
+
+def losses(alpha):
+    """Cross-entropy of the training and of the test images after each epoch."""
+    model = MLPClassifier((300, 300), alpha=alpha, batch_size=50, random_state=0)
+    found = []
+    for _ in range(epochs):
+        model.partial_fit(X_train, y_train, classes=np.arange(10))
+        found.append(
+            [
+                log_loss(labels, model.predict_proba(rows))
+                for rows, labels in ((X_train, y_train), (X_test, y_test))
+            ]
+        )
+    return np.array(found)
+
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+for alpha, color in ((0, "C0"), (3, "C1")):
+    train, test = losses(alpha).T
+    left.semilogy(train, color=color, linestyle=":", label=f"alpha={alpha}, training")
+    left.semilogy(test, color=color, label=f"alpha={alpha}, test")
+    print(
+        f"alpha={alpha}: test loss {test.min():.3f} after {test.argmin() + 1} epochs, "
+        f"{test[-1]:.3f} after {epochs}"
+    )
+left.set(xlabel="epoch", ylabel="cross-entropy")
+left.legend()
+
+# %%
+# How large should ``alpha`` be? Cross-validation on the training images alone says so.
+
+ValidationCurveDisplay.from_estimator(
+    make_pipeline(
+        StandardScaler(),
+        MLPClassifier((300, 300), max_iter=epochs // 3 + 1, random_state=0),
+    ),
+    X_train,
+    y_train,
+    param_name="mlpclassifier__alpha",
+    param_range=[0.1, 1] if short else np.logspace(-3, 2, 11),
+    scoring="neg_log_loss",
+    negate_score=True,
+    score_name="Cross-entropy",
+    cv=3,
+    ax=right,
+)
+right.set_xlabel("alpha")
+figure.savefig("overfitting.png")
+
+# %%
+# Early stopping keeps a tenth of the images out, and stops when they gain nothing more.
+
+for options in ({}, {"early_stopping": True}, {"alpha": 3}):
+    model = MLPClassifier((300, 300), max_iter=epochs, random_state=0, **options)
+    model.fit(X_train, y_train)
+    loss = log_loss(y_test, model.predict_proba(X_test))
+    print(
+        f"{options or 'neither'}: {model.n_iter_} epochs, test loss {loss:.3f}, "
+        f"accuracy {model.score(X_test, y_test):.3f}"
+    )
