@@ -43,15 +43,30 @@ def _most_threads(rows: list[Row]) -> list[Row]:
 
 def speedups(run: Run) -> Figure | None:
     """Bars of each peer's seconds over fastbp's, in float32 on all threads."""
-    rows = [row for row in _most_threads(run.of("fits")) if row.dtype == "float32"]
-    if not rows:
-        return None
+    return _bars(_fits(run), tuple(_COLOURS))
+
+
+def headline(run: Run) -> Figure | None:
+    """The same of the best known peers, where all peers took part."""
+    rows = _fits(run)
+    most = max((len(row.samples) for row in rows), default=0)
+    rows = [row for row in rows if len(row.samples) == most]
+    return _bars(rows, ("scikit-learn", "PyTorch", "JAX"))
+
+
+def _fits(run: Run) -> list[Row]:
+    return [row for row in _most_threads(run.of("fits")) if row.dtype == "float32"]
+
+
+def _bars(rows: list[Row], names: tuple[str, ...]) -> Figure | None:
     bars = [
         (row, name, ratio)
         for row in rows
-        for name in _COLOURS
+        for name in names
         if (ratio := row.ratio(name)) is not None
     ]
+    if not bars:
+        return None
     figure = Figure(figsize=(8, 1.2 + 0.135 * (len(bars) + len(rows))))
     axes = figure.add_subplot()
     y, places, named = 0, {}, set()
@@ -249,8 +264,9 @@ def scores(run: Run) -> Figure | None:
     return figure
 
 
-#: A picture's name, and the group of rows that it shows.
+#: A picture's name, and the part of the report that it belongs to.
 _PICTURES = {
+    "headline": (headline, "README"),
     "speedups": (speedups, "fits"),
     "roofline": (roofline, "kernels"),
     "scaling": (scaling, "scaling"),
@@ -259,7 +275,7 @@ _PICTURES = {
 
 
 def draw(run: Run, folder: Path) -> dict[str, list[Path]]:
-    """Write the pictures that the run has rows for; their paths by group."""
+    """Write the pictures that the run has rows for; their paths by part."""
     drawn: dict[str, list[Path]] = {}
     for name, (picture, group) in _PICTURES.items():
         with mpl.rc_context(_STYLE):

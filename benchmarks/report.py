@@ -276,7 +276,6 @@ def readme_section(run: Run) -> str:
         noise(run),
         fits(rows),
         losing(run),
-        "![Seconds of a fit over fastbp's](benchmarks/results/speedups.png)",
         beside_sklearn(uses),
     ]
     return "\n\n".join(part.rstrip("\n") for part in parts)
