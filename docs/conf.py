@@ -6,6 +6,7 @@ import fastbp
 
 project = "fastbp"
 author = "the fastbp developers"
+copyright = f"2026, {author}"
 release = version = fastbp.__version__
 
 extensions = [
@@ -28,6 +29,8 @@ suppress_warnings = ["config.cache"]  # the gallery's settings have a function i
 
 html_theme = "furo"
 html_title = "fastbp"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

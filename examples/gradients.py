@@ -43,17 +43,18 @@ def initial_weights(gain):
 
 
 def gradients(layers, activation, X, y):
-    """(loss, gradients of weights and biases from the first layer to the last)."""
+    """(loss, gradients of weights and biases, of the layers' sums), first layer first."""
     outputs = [X]
     for W, b in layers[:-1]:
         outputs.append(dense_forward(outputs[-1], W, b, activation))
     loss, delta = softmax_cross_entropy(dense_forward(outputs[-1], *layers[-1]), y)
-    found = []
+    found, deltas = [], []
     for i in reversed(range(len(layers))):
+        deltas.insert(0, delta)
         below = activation if i else "identity"
         delta, dW, db = dense_backward(delta, outputs[i], layers[i][0], below)
         found.insert(0, (dW, db))
-    return loss, found
+    return loss, found, deltas
 
 
 def norm(arrays):
@@ -62,21 +63,23 @@ def norm(arrays):
 
 
 # %%
-# What reaches each layer before training begins.
+# What reaches each layer before training begins: the error goes from the last to the
+# first.
 
 SETTINGS = {
     "sigmoid, gain 1: vanishes": ("logistic", 1.0),
     "ReLU, gain 3: explodes": ("relu", 3.0),
     "ReLU, gain √2 (He): keeps its size": ("relu", np.sqrt(2)),
 }
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for label, (activation, gain) in SETTINGS.items():
-    _, found = gradients(initial_weights(gain), activation, X, y)
-    norms = [norm([dW]) for dW, _ in found]
-    left.semilogy(range(1, len(norms) + 1), norms, "o-", label=label)
+    _, _, deltas = gradients(initial_weights(gain), activation, X, y)
+    norms = [norm([delta]) for delta in deltas]
+    axes.semilogy(range(1, len(norms) + 1), norms, "o-", label=label)
     print(f"{label}: last layer {norms[-1]:.1e}, first layer {norms[0]:.1e}")
-left.set(xlabel="layer", ylabel="norm of the gradient of its weights")
-left.legend()
+axes.set(xlabel="layer", ylabel="norm of the gradient of its sums X @ W + b")
+axes.legend()
+figure.savefig("gradient_norms.png")
 
 
 # %%
@@ -93,7 +96,7 @@ def train(activation, gain, max_norm=np.inf, rate=0.05):
         batches = np.array_split(rng.permutation(len(X)), 18)
         total = 0.0
         for rows in batches:
-            loss, found = gradients(layers, activation, X[rows], y[rows])
+            loss, found, _ = gradients(layers, activation, X[rows], y[rows])
             total += loss / len(batches)
             size = norm([g for pair in found for g in pair])
             if not np.isfinite(size):
@@ -108,6 +111,7 @@ def train(activation, gain, max_norm=np.inf, rate=0.05):
     return losses
 
 
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 RUNS = {
     "sigmoid, gain 1": ("logistic", 1.0),
     "ReLU, gain 3": ("relu", 3.0),
@@ -117,9 +121,9 @@ RUNS = {
 for label, setting in RUNS.items():
     with np.errstate(over="ignore", invalid="ignore"):
         losses = train(*setting)
-    right.semilogy(range(1, len(losses) + 1), losses, label=label)
+    axes.semilogy(range(1, len(losses) + 1), losses, label=label)
     end = f"{losses[-1]:.3f}" if len(losses) == epochs else "diverged"
     print(f"{label}: loss after {len(losses)} epochs {end}")
-right.set(xlabel="epoch", ylabel="cross-entropy")
-right.legend()
+axes.set(xlabel="epoch", ylabel="cross-entropy")
+axes.legend()
 figure.savefig("gradients.png")

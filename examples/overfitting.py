@@ -52,21 +52,23 @@ def losses(alpha):
     return np.array(found)
 
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for alpha, color in ((0, "C0"), (3, "C1")):
     train, test = losses(alpha).T
-    left.semilogy(train, color=color, linestyle=":", label=f"alpha={alpha}, training")
-    left.semilogy(test, color=color, label=f"alpha={alpha}, test")
+    axes.semilogy(train, color=color, linestyle=":", label=f"alpha={alpha}, training")
+    axes.semilogy(test, color=color, label=f"alpha={alpha}, test")
     print(
         f"alpha={alpha}: test loss {test.min():.3f} after {test.argmin() + 1} epochs, "
         f"{test[-1]:.3f} after {epochs}"
     )
-left.set(xlabel="epoch", ylabel="cross-entropy")
-left.legend()
+axes.set(xlabel="epoch", ylabel="cross-entropy")
+axes.legend()
+figure.savefig("overfitting.png")
 
 # %%
 # How large should ``alpha`` be? Cross-validation on the training images alone says so.
 
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 ValidationCurveDisplay.from_estimator(
     make_pipeline(
         StandardScaler(),
@@ -80,10 +82,10 @@ ValidationCurveDisplay.from_estimator(
     negate_score=True,
     score_name="Cross-entropy",
     cv=3,
-    ax=right,
+    ax=axes,
 )
-right.set_xlabel("alpha")
-figure.savefig("overfitting.png")
+axes.set_xlabel("alpha")
+figure.savefig("validation_curve.png")
 
 # %%
 # Early stopping keeps a tenth of the images out, and stops when they gain nothing more.

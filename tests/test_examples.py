@@ -2,13 +2,16 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+EXAMPLES = Path(__file__).parents[1] / "examples"
 #: What the output must hold, whatever the luck of a short run.
 SAYS = {
     "house_prices": r"step 1000: error 0\.0",
@@ -19,22 +22,39 @@ SAYS = {
     "optimizers": r"Adam .* loss",
     "seeds": r"weights of one thread (\w+), of all threads \1",
     "tabular": r"network: \d+\.\d+ miles",
+}
+#: Those that change their process, or start others.
+SAY_ALONE = {
     "out_of_core": r"refused[\s\S]*accuracy on other rows 0\.[6-9]",
     "cluster_search": r"Dask, 2 processes.*same scores\nRay, 2 processes.*same scores",
 }
 
 
 def test_every_example_is_checked():
-    assert {path.stem for path in EXAMPLES} == set(SAYS)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SAYS, *SAY_ALONE}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example(path, tmp_path):
-    # Dask's and Ray's own warnings change with every release
-    strict = [] if path.stem == "cluster_search" else ["-W", "error"]
+def check(name, output, folder):
+    source = (EXAMPLES / f"{name}.py").read_text()
+    assert re.search({**SAYS, **SAY_ALONE}[name], output), output
+    for picture in re.findall(r'savefig\("(.*)"\)', source):
+        assert (folder / picture).stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_example(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "--short"])
+    with mpl.rc_context({"backend": "Agg"}):
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    plt.close("all")
+    check(name, capsys.readouterr().out, tmp_path)
+
+
+def run_alone(name, folder, *options):
     result = subprocess.run(
-        [sys.executable, *strict, str(path), "--short"],
-        cwd=tmp_path,
+        [sys.executable, *options, EXAMPLES / f"{name}.py", "--short"],
+        cwd=folder,
         env={**os.environ, "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
@@ -42,6 +62,14 @@ def test_example(path, tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert re.search(SAYS[path.stem], result.stdout), result.stdout
-    for name in re.findall(r'savefig\("(.*)"\)', path.read_text()):
-        assert (tmp_path / name).stat().st_size > 5000
+    check(name, result.stdout, folder)
+
+
+def test_out_of_core(tmp_path):
+    run_alone("out_of_core", tmp_path, "-W", "error")
+
+
+@pytest.mark.slow  # starts two clusters: a minute; ``.ci/run`` has it too
+def test_cluster_search(tmp_path):
+    # without -W error: Dask's and Ray's own warnings change with every release
+    run_alone("cluster_search", tmp_path)

@@ -79,7 +79,8 @@ def _mean_loss(outputs, targets, kind):
         raise ValueError("a loss is a mean over the rows: there must be one at least")
     loss, delta = np.zeros(1), np.empty_like(outputs)
     flat = outputs.reshape(-1)
-    _loss_and_delta(loss, delta.reshape(-1), flat, targets, kind, outputs.shape)
+    number = np.int64(kind)  # no constant, for each of which Numba would compile anew
+    _loss_and_delta(loss, delta.reshape(-1), flat, targets, number, outputs.shape)
     return loss[0], delta
 
 
@@ -224,10 +225,10 @@ def adam_update(
             m.reshape(-1),
             v.reshape(-1),
             gradient.reshape(-1),
-            ADAM,
+            np.int64(ADAM),  # no constants, as in _mean_loss
             rate,
             (beta_1, beta_2, epsilon, 0.0),
-            False,
+            np.int64(0),
         )
 
     return implementation
@@ -255,10 +256,10 @@ def sgd_update(
             velocity.reshape(-1),
             np.empty(0, theta.dtype),
             gradient.reshape(-1),
-            SGD,
+            np.int64(SGD),
             learning_rate,
             (0.0, 0.0, 1.0, momentum),
-            nesterov,
+            np.int64(nesterov),
         )
 
     return implementation
