@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 
 from benchmarks import machine, peers, report, session
-from benchmarks.rows import from_pytest
+from benchmarks.rows import Run, from_pytest
 
 #: Groups that say something else on one thread.
 _ON_ONE_THREAD = ("kernels", "fits", "searches")
 
 
-def _sessions(groups, most: int, complete: bool):
+def _sessions(groups, most: int, complete: bool) -> list[tuple[str, int]]:
     """(group, number of threads) of each session."""
-    yield from ((group, most) for group in groups)
+    found = [(group, most) for group in groups]
     if complete and most > 1:
-        yield from ((group, 1) for group in groups if group in _ON_ONE_THREAD)
+        found += [(group, 1) for group in groups if group in _ON_ONE_THREAD]
+    return found
 
 
 def main() -> int:
@@ -31,6 +32,15 @@ def main() -> int:
         "groups", nargs="*", metavar="GROUP", help=f"of {groups}; default: all"
     )
     parser.add_argument("--all", action="store_true", help="not only the quick cases")
+    parser.add_argument(
+        "--threads", type=int, help="only the sessions on so many; default: all"
+    )
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="keep what the run in the folder has that is not timed now; that must be of "
+        "the same sources, versions and machine",
+    )
     parser.add_argument("--rounds", type=float, default=1.0, help="times as many")
     parser.add_argument("--keyword", help="only cases whose names match, as pytest's -k")
     parser.add_argument(
@@ -43,14 +53,29 @@ def main() -> int:
     chosen = options.groups or session.GROUPS
     if not options.all:
         chosen = [group for group in chosen if session.has_quick_cases(group)]
+    sessions = [
+        (group, n_threads)
+        for group, n_threads in _sessions(chosen, machine.threads(), options.all)
+        if options.threads in (None, n_threads)
+    ]
     rounds = options.rounds if options.all else options.rounds / 2
     arguments = [f"--rounds={rounds}", *([] if options.all else ["-m", "quick"])]
     arguments += ["-k", options.keyword] if options.keyword else []
+    path, earlier = options.output / "run.json", None
+    if options.add:
+        if not path.exists():
+            parser.error(f"there is no {path} to add to: leave --add out")
+        earlier = Run.load(path)
+        if not earlier.belongs_to(machine.identity()):
+            parser.error(
+                f"{path} is of other sources, versions or another machine: "
+                "leave --add out"
+            )
     for name in peers.missing():
         print(f"{name} is not installed: its column will be missing")
     options.output.mkdir(parents=True, exist_ok=True)
-    most, reports, failed = machine.threads(), [], False
-    for group, n_threads in _sessions(chosen, most, options.all):
+    reports, failed = [], False
+    for group, n_threads in sessions:
         found, broken = session.run(group, n_threads, arguments)
         failed |= broken
         if found is None:
@@ -58,7 +83,9 @@ def main() -> int:
         reports.append(found)
         run = from_pytest(reports)
         run.machine["missing"] = peers.missing()
-        run.save(options.output / "run.json")  # now: the rest may be interrupted
+        if earlier is not None:
+            run = run.with_rows_of(earlier)
+        run.save(path)  # now: the rest may be interrupted
     if not reports:
         parser.error("no case was timed: try --all")
     report.write(run, options.output)

@@ -1,5 +1,6 @@
 """What a run was measured on: processor, threads, versions, load, and its limits."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -51,15 +52,29 @@ def versions() -> dict[str, str]:
     return found
 
 
+def sources() -> str:
+    """A digest of what is timed and of what times it."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for folder in ("fastbp", "benchmarks"):
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def identity() -> dict:
+    """What two runs must have in common to be parts of one."""
+    return {"processor": processor(), "versions": versions(), "sources": sources()}
+
+
 def describe() -> dict:
     """All of it, as it is written to a run's file; takes about a second."""
     n_threads = threads()
     return {
-        "processor": processor(),
+        **identity(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": n_threads,
         "load": round(os.getloadavg()[0], 2),
-        "versions": versions(),
         "gflops": {
             dtype: round(peak.gflops(np.dtype(dtype), n_threads, 0.2), 1)
             for dtype in ("float32", "float64")

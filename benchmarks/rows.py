@@ -51,6 +51,11 @@ class Row(NamedTuple):
     facts: dict  # flops, bytes, limits and whatever else belongs to the case
 
     @property
+    def key(self) -> tuple:
+        """What it is of: a later row of the same takes its place."""
+        return self.group, self.case, self.dtype, self.threads
+
+    @property
     def peers(self) -> list[str]:
         return [name for name in self.samples if name != OURS]
 
@@ -94,6 +99,20 @@ class Run(NamedTuple):
 
     def of(self, *groups: str) -> list[Row]:
         return [row for row in self.rows if row.group in groups]
+
+    def belongs_to(self, identity: dict) -> bool:
+        """Whether it was made on this machine, of these sources and versions."""
+        return all(self.machine.get(name) == known for name, known in identity.items())
+
+    def with_rows_of(self, earlier: "Run") -> "Run":
+        """This run, and the rows that only an earlier one has."""
+        timed = {row.key for row in self.rows}
+        kept = [row for row in earlier.rows if row.key not in timed]
+        both = {**earlier.machine["by threads"], **self.machine["by threads"]}
+        left_out = [*earlier.machine["left out"], *self.machine["left out"]]
+        left_out = list(dict.fromkeys(left_out))
+        machine = {**self.machine, "by threads": both, "left out": left_out}
+        return Run(machine, [*kept, *self.rows])
 
     def save(self, path: Path) -> None:
         rows = [json.dumps(row._asdict()) for row in self.rows]

@@ -2,9 +2,10 @@
 Overfitting seen and cured
 ==========================
 
-A large network and few images: it learns all of them by heart, and other images profit
-less and less. Two cures that scikit-learn's estimator has too: the L2 term ``alpha``,
-whose size a validation curve finds, and ``early_stopping``.
+A large network, few images, and a fifth of their labels drawn at random: it learns even
+the wrong ones by heart, and predicts other images worse from epoch to epoch. Two cures
+that scikit-learn's estimator has too: the L2 term ``alpha``, whose size a validation
+curve finds, and ``early_stopping``.
 """
 
 import sys
@@ -22,13 +23,16 @@ from sklearn.preprocessing import StandardScaler
 from fastbp import MLPClassifier
 
 short = "--short" in sys.argv
-epochs = 5 if short else 150
+epochs = 5 if short else 100
 warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs are wanted
 
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(
-    X, y, train_size=250, stratify=y, random_state=0
+    X, y, train_size=600, stratify=y, random_state=0
 )
+rng = np.random.default_rng(0)
+drawn = rng.random(len(y_train)) < 0.2
+y_train[drawn] = rng.integers(10, size=drawn.sum())
 scaler = StandardScaler().fit(X_train)
 X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
 
@@ -53,7 +57,7 @@ def losses(alpha):
 
 
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-for alpha, color in ((0, "C0"), (3, "C1")):
+for alpha, color in ((0, "C0"), (1, "C1")):
     train, test = losses(alpha).T
     axes.semilogy(train, color=color, linestyle=":", label=f"alpha={alpha}, training")
     axes.semilogy(test, color=color, label=f"alpha={alpha}, test")
@@ -61,7 +65,7 @@ for alpha, color in ((0, "C0"), (3, "C1")):
         f"alpha={alpha}: test loss {test.min():.3f} after {test.argmin() + 1} epochs, "
         f"{test[-1]:.3f} after {epochs}"
     )
-axes.set(xlabel="epoch", ylabel="cross-entropy")
+axes.set(xlabel="epoch", ylabel="cross-entropy", ylim=(0.1, 3))
 axes.legend()
 figure.savefig("overfitting.png")
 
@@ -89,8 +93,9 @@ figure.savefig("validation_curve.png")
 
 # %%
 # Early stopping keeps a tenth of the images out, and stops when they gain nothing more.
+# All labels of the test images are right.
 
-for options in ({}, {"early_stopping": True}, {"alpha": 3}):
+for options in ({}, {"early_stopping": True}, {"alpha": 1}):
     model = MLPClassifier((300, 300), max_iter=epochs, random_state=0, **options)
     model.fit(X_train, y_train)
     loss = log_loss(y_test, model.predict_proba(X_test))

@@ -51,6 +51,22 @@ def test_rows_that_are_too_noisy_are_marked():
     assert "Too noisy" in report.noise(Run(machine, [steady, noisy]))
 
 
+def test_a_run_can_be_made_in_parts():
+    machine = {"processor": "p", "versions": {"numpy": "2"}, "sources": "s"}
+    limits = {"by threads": {"2": {"load": 1}}, "left out": ["a", "b"]}
+    first = row({"fastbp": [1.0]}, "first")
+    again, second = row({"fastbp": [2.0]}, "first"), row({"fastbp": [3.0]}, "second")
+    earlier = Run({**machine, **limits}, [first, second])
+    limits = {"by threads": {"1": {"load": 2}}, "left out": ["b", "c"]}
+    both = Run({**machine, **limits}, [again]).with_rows_of(earlier)
+    assert both.rows == [second, again]
+    assert both.machine["by threads"] == {"2": {"load": 1}, "1": {"load": 2}}
+    assert both.machine["left out"] == ["a", "b", "c"]
+    assert earlier.belongs_to(machine)
+    for name in machine:
+        assert not earlier.belongs_to({**machine, name: "another"})
+
+
 def test_the_share_is_of_the_limit_that_limits():
     facts = {"flops": 6e9, "bytes": 1e9, "limit": 4.0}
     samples = {"fastbp": [2.0, 2.0, 2.0]}
