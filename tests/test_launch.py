@@ -197,7 +197,7 @@ def test_ctrl_c_never_leaves_a_lock_behind(tmp_path):
                 pass
 
         def interrupt():
-            for _ in range(1500):
+            while not done:
                 time.sleep(random.uniform(0, 0.001))
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -207,23 +207,26 @@ def test_ctrl_c_never_leaves_a_lock_behind(tmp_path):
             return entered and (launch._counting.release() or True)
 
         def handle(*args):
+            global fitting
             if fitting:
+                fitting = False  # once: nobody would catch another
                 raise KeyboardInterrupt
 
         from concurrent.futures import ThreadPoolExecutor
-        fitting = False
+        fitting = done = False
         signal.signal(signal.SIGINT, handle)
         thread = threading.Thread(target=interrupt)
         with ThreadPoolExecutor(1) as other:
             thread.start()
-            while thread.is_alive():
+            for _ in range(1000):
                 try:
                     fitting = True
                     interrupted()
                 except KeyboardInterrupt:
                     pass
-                fitting = False
                 assert other.submit(free).result()
+            done = True
+            thread.join()
         assert len(launch._calls) == 0
         """,
         tmp_path,
