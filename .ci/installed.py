@@ -6,7 +6,7 @@ from importlib.metadata import distributions
 EXPECTED = {
     "fastbp",
     *("numba", "llvmlite", "numpy", "scipy", "scikit-learn"),
-    *("joblib", "threadpoolctl", "narwhals"),  # scikit-learn's
+    *("joblib", "threadpoolctl", "narwhals", "cloudpickle"),  # scikit-learn's
     *("pip", "setuptools"),
 }
 
