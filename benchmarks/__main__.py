@@ -13,6 +13,7 @@ from benchmarks.rows import Run, from_pytest
 
 #: Groups that say something else on one thread.
 _ON_ONE_THREAD = ("kernels", "fits", "searches")
+_NAMES = ", ".join(session.GROUPS)
 
 
 def _sessions(groups, most: int, complete: bool) -> list[tuple[str, int]]:
@@ -23,13 +24,12 @@ def _sessions(groups, most: int, complete: bool) -> list[tuple[str, int]]:
     return found
 
 
-def main() -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.splitlines()[0]
     )
-    groups = ", ".join(session.GROUPS)
     parser.add_argument(
-        "groups", nargs="*", metavar="GROUP", help=f"of {groups}; default: all"
+        "groups", nargs="*", metavar="GROUP", help=f"of {_NAMES}; default: all"
     )
     parser.add_argument("--all", action="store_true", help="not only the quick cases")
     parser.add_argument(
@@ -46,10 +46,27 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("benchmark-results"), help="a folder"
     )
+    return parser
+
+
+def _earlier(path: Path) -> Run:
+    """The run to add to; a ValueError if there is none, or none that fits."""
+    if not path.exists():
+        raise ValueError(f"there is no {path} to add to: leave --add out")
+    run = Run.load(path)
+    if not run.belongs_to(machine.identity()):
+        raise ValueError(
+            f"{path} is of other sources, versions or another machine: leave --add out"
+        )
+    return run
+
+
+def main() -> int:
+    parser = _parser()
     options = parser.parse_args()
     for group in options.groups:
         if group not in session.GROUPS:
-            parser.error(f"unknown group {group!r}: choose from {groups}")
+            parser.error(f"unknown group {group!r}: choose from {_NAMES}")
     chosen = options.groups or session.GROUPS
     if not options.all:
         chosen = [group for group in chosen if session.has_quick_cases(group)]
@@ -63,14 +80,10 @@ def main() -> int:
     arguments += ["-k", options.keyword] if options.keyword else []
     path, earlier = options.output / "run.json", None
     if options.add:
-        if not path.exists():
-            parser.error(f"there is no {path} to add to: leave --add out")
-        earlier = Run.load(path)
-        if not earlier.belongs_to(machine.identity()):
-            parser.error(
-                f"{path} is of other sources, versions or another machine: "
-                "leave --add out"
-            )
+        try:
+            earlier = _earlier(path)
+        except ValueError as error:
+            parser.error(str(error))
     for name in peers.missing():
         print(f"{name} is not installed: its column will be missing")
     options.output.mkdir(parents=True, exist_ok=True)
