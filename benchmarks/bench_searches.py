@@ -46,11 +46,7 @@ def _cases():
         for backend in _BACKENDS:
             dtypes = ("float64", "float32") if backend == "threading" else ("float64",)
             for dtype in dtypes:
-                quick = (
-                    "cross" in what and dtype == "float32"
-                )  # as other groups: compiled
-                marks = [pytest.mark.quick] if quick else []
-                yield pytest.param(what, backend, dtype, marks=marks)
+                yield what, backend, dtype
 
 
 @pytest.mark.parametrize(("what", "backend", "dtype"), list(_cases()))
