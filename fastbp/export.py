@@ -19,21 +19,18 @@ _OPERATORS = {
     "softmax": "Softmax",
     "exp": "Exp",
 }
-#: skl2onnx's own: how it returns probabilities and names classes.
-_CLASSIFIER_OPTIONS = {
-    "zipmap": [True, False, "columns"],
-    "nocl": [True, False],
-    "output_class_labels": [False, True],
-}
+#: Probabilities as dictionaries, as an array, or as a column for each class; skl2onnx
+#: names the first and the last by the classes unless told not to ('nocl').
+_CLASSIFIER_OPTIONS = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
 
 
 def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
     """The ONNX graph of an estimator, or of a pipeline that has one in it.
 
     The graph computes in float64 if ``X`` is float64, and in float32 if it is anything
-    else, whatever the model was trained in. A classifier has
-    the outputs ``label`` and ``probabilities``, both arrays; a regressor ``variable`` of
-    shape (n_samples, n_outputs), of one output too.
+    else, whatever the model was trained in. A classifier has the outputs ``label`` and
+    ``probabilities``, both arrays; a regressor ``variable`` of shape
+    (n_samples, n_outputs), of one output too.
 
     Parameters
     ----------
@@ -163,9 +160,10 @@ class _Graph:
         from onnx import TensorProto
         from skl2onnx.common.data_types import DoubleTensorType
 
-        double = _tensor_type(operator) is DoubleTensorType
-        self.element = TensorProto.DOUBLE if double else TensorProto.FLOAT
-        self._scope, self._container = scope, container
+        self._scope, self._operator, self._container = scope, operator, container
+        self._type = _tensor_type(operator)
+        double = self._type is DoubleTensorType
+        self._element = TensorProto.DOUBLE if double else TensorProto.FLOAT
 
     def node(
         self, kind: str, inputs: list[str], output: str = "", **attributes: Any
@@ -179,17 +177,16 @@ class _Graph:
     def constant(self, name: str, value: np.ndarray, element: int | None = None) -> str:
         """The name of an array, of the floating type if no other is given."""
         name = self._scope.get_unique_variable_name(name)
-        element = self.element if element is None else element
+        element = self._element if element is None else element
         self._container.add_initializer(name, element, value.shape, value.ravel())
         return name
 
-    def network(self, operator: Any, output: str = "") -> str:
+    def network(self, output: str = "") -> str:
         """The name of the network's outputs, shape (n, n_outputs)."""
-        model = operator.raw_operator
-        columns = [given.full_name for given in operator.inputs]
-        wanted = _tensor_type(operator)
-        if any(type(given.type) is not wanted for given in operator.inputs):
-            columns = [self.node("Cast", [name], to=self.element) for name in columns]
+        model, inputs = self._operator.raw_operator, self._operator.inputs
+        columns = [given.full_name for given in inputs]
+        if any(type(given.type) is not self._type for given in inputs):
+            columns = [self.node("Cast", [name], to=self._element) for name in columns]
         units = columns[0]
         if len(columns) > 1:
             units = self.node("Concat", columns, axis=1)
@@ -205,8 +202,7 @@ class _Graph:
 
 
 def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
-    graph = _Graph(scope, operator, container)
-    graph.network(operator, operator.outputs[0].full_name)
+    _Graph(scope, operator, container).network(operator.outputs[0].full_name)
 
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
@@ -215,18 +211,18 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     model, graph = operator.raw_operator, _Graph(scope, operator, container)
     label, probabilities = (output.full_name for output in operator.outputs)
     if _is_multilabel(model):
-        graph.network(operator, probabilities)
+        graph.network(probabilities)
         half = graph.constant("half", np.array([0.5]))
         chosen = graph.node("Greater", [probabilities, half])
         graph.node("Cast", [chosen], label, to=TensorProto.INT64)
         return
     if model.n_outputs_ == 1:
-        positive = graph.network(operator)
+        positive = graph.network()
         one = graph.constant("one", np.array([1.0]))
         negative = graph.node("Sub", [one, positive])
         graph.node("Concat", [negative, positive], probabilities, axis=1)
     else:
-        graph.network(operator, probabilities)
+        graph.network(probabilities)
     classes = _onnx_classes(model)
     if len(classes) == 1:  # whatever its probability is
         classes = np.repeat(classes, 2)
