@@ -31,6 +31,7 @@ assert_type(classifier.classes_, NDArray[Any])
 regressor = MLPRegressor("poisson", 8, batch_size="auto", tol=1e9)
 assert_type(regressor.fit(X, y).predict(X), NDArray[Any])
 assert_type(regressor.partial_fit(X, y), MLPRegressor)
+regressor.set_params(loss="squared_error")  # the only one of older scikit-learns
 assert_type(MLPRegressor.from_sklearn(regressor.to_sklearn()), MLPRegressor)
 
 W, b = np.ones((3, 2), np.float32), np.ones(2, np.float32)
