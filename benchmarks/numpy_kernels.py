@@ -16,6 +16,7 @@ from scipy.special import expit
 from benchmarks import baseline
 from benchmarks.problems import ALPHA, BETAS, EPSILON, MOMENTUM, RATE
 from fastbp import MLPClassifier, kernels, launch, network, threads
+from fastbp.initial import initial_weights
 from fastbp.kernels import programs
 from fastbp.training import Optimizer
 
@@ -306,7 +307,7 @@ class _Training:
     """A network of fastbp's and a batch, as ``training.Trainer`` prepares them."""
 
     def __init__(self, units, B, out_activation, dtype):
-        self.coefs, self.intercepts = network.initial_weights(
+        self.coefs, self.intercepts = initial_weights(
             units, "relu", np.random.RandomState(0), dtype
         )
         self.X, self.out_activation = _random((B, units[0]), dtype), out_activation
@@ -325,13 +326,14 @@ class _Training:
         )
         self.data = network.training_data(plan, self.X, targets, None, np.arange(B))
         self.optimizer = Optimizer(MLPClassifier()).record(ALPHA)
-        self.losses, self.taken = np.zeros(1), np.zeros(1, np.int64)
+        self.rates, self.losses = np.full(1, RATE), np.zeros(1)
+        self.taken = np.zeros(1, np.int64)
         self._team = threads.Team(plan.program("train_steps"), plan.dtype, self.work.team)
 
     def step(self):
         args = (
             *(self.plan.net, self.parameters, self.work, self.data, self.optimizer),
-            *((0, 1), len(self.X), self.losses, self.taken),
+            *((0, 1), len(self.X), self.rates, self.losses, self.taken),
         )
         self._team.call(args, self.threads)
 
@@ -369,9 +371,9 @@ def weight_gradient_and_adam(B, inputs, outputs, dtype):
     """The second half of a step of one layer: ``X.T @ delta``, L2 term, Adam."""
     training = _Training((inputs, outputs), B, "identity", dtype)
     X, coefs, intercepts = training.X, training.coefs, training.intercepts
-    training.optimizer["learning_rate"] = 0  # this step is to fill the workspace
+    training.rates[:] = 0  # this step is to fill the workspace
     training.step()
-    training.optimizer["learning_rate"] = RATE
+    training.work.region["rate"] = RATE
     for moment in training.parameters[1:]:
         moment[:] = 0
     work, n_tasks = training.work, len(training.work.tasks)

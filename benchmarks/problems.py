@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from fastbp import network
+from fastbp.initial import initial_weights
 
 ALPHA, RATE, BETAS, EPSILON, MOMENTUM = 1e-4, 1e-3, (0.9, 0.999), 1e-8, 0.9
 
@@ -74,7 +74,7 @@ class Problem(NamedTuple):
     def start(self, data):
         """Initial weights and the order of each epoch, as scikit-learn draws them."""
         random_state, n = np.random.RandomState(0), len(data.X)
-        weights = network.initial_weights(
+        weights = initial_weights(
             self.units(data), self.activation, random_state, data.X.dtype
         )
         orders, order = [], np.arange(n)

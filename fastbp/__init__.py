@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
     "clear_cache",
@@ -15,11 +16,13 @@ __all__ = [
 if TYPE_CHECKING:
     from fastbp import kernels
     from fastbp.cache import clear_cache
+    from fastbp.display import LossCurveDisplay
     from fastbp.estimators import MLPClassifier, MLPRegressor
     from fastbp.export import to_onnx
     from fastbp.maintenance import warmup
 
 _MODULES = {
+    "LossCurveDisplay": "display",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
     "clear_cache": "cache",

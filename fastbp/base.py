@@ -13,18 +13,14 @@ from operator import is_
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._param_validation import (
-    Interval,
-    InvalidParameterError,
-    Options,
-    StrOptions,
-)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
@@ -33,10 +29,25 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from fastbp import convert, lbfgs, network, rows, training
+from fastbp import (
+    convert,
+    gradients,
+    lbfgs,
+    network,
+    own_loss,
+    parameters,
+    rows,
+    training,
+)
 from fastbp.callbacks import CallbackSupportMixin, Events
+from fastbp.gradients import GradientReport
+from fastbp.initial import initial_weights
 from fastbp.messages import warn
-from fastbp.typing import Array
+from fastbp.parameters import Parameters
+from fastbp.progress import ProgressBar
+from fastbp.tables import ACTIVATIONS, OUTPUT_ACTIVATIONS
+from fastbp.typing import Array, Matrix
+from fastbp.validation import Validation, mean_loss
 
 _FLOATS = {
     "auto": (np.float64, np.float32),
@@ -46,21 +57,16 @@ _FLOATS = {
 _SPARSE = ("csr", "csc")
 _PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
-#: Parameters that may be any number, a whole one of a thousand digits among them.
-_REAL_PARAMETERS = ("alpha", "learning_rate_init", "power_t", "tol", "epsilon")
 #: Weights within 2^-20 to 2^20 are left as they are.
 _MODEST_EXPONENT = 20
 #: Packing the weights for the register tiles does not pay for so many rows and less.
 _FEW_ROWS = 4
+#: What a progress bar counts: of stochastic solvers, of 'lbfgs'.
+_TASKS = ("epoch", "iteration")
 #: The row reader of each estimator; not in its state, as it holds addresses.
 _ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def one_of(*names: str) -> list:
-    """The constraint of a parameter that is one of some names."""
-    return [StrOptions(set(names))]
 
 
 def unless_lbfgs(method: _Method) -> _Method:
@@ -84,19 +90,35 @@ class Labels(NamedTuple):
     out_activation: str
     n_outputs: int
     attributes: dict[str, Any]  # fitted attributes that tell how to read outputs
+    loss: str  # as ``network.layout`` has it
+    extras: network.Extras  # what belongs to the loss
 
 
-def _checked_sample_weight(sample_weight, X) -> tuple[np.ndarray | None, float]:
+class Given(NamedTuple):
+    """What comes to ``fit`` beside X and y."""
+
+    sample_weight: Any = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
+
+
+def _checked_sample_weight(
+    sample_weight, X, class_weight: np.ndarray | None = None
+) -> tuple[np.ndarray | None, float]:
     """One finite weight a row in the dtype of X, not all of them zero, and their scale.
 
-    Very small or large weights are multiplied by a power of two, which leaves them far
-    from underflow; alpha times the same number makes the same model, bit for bit.
+    Weights of the rows' classes, if there are some, go into them. Very small or large
+    weights are multiplied by a power of two, which leaves them far from underflow; alpha
+    times the same number makes the same model, bit for bit.
     """
-    if sample_weight is None:
+    if sample_weight is None and class_weight is None:
         return None, 1.0
     if isinstance(sample_weight, Complex) and not isinstance(sample_weight, Real):
         raise ValueError(f"Complex data not supported, got {sample_weight=}.")
     sample_weight = _check_sample_weight(sample_weight, X)
+    if class_weight is not None:
+        sample_weight = sample_weight * class_weight
     largest = np.abs(sample_weight).max(initial=0.0)
     if largest == 0:
         raise ValueError("Sample weights must contain at least one non-zero number.")
@@ -112,7 +134,7 @@ def _in_dtype(weights: network.Weights, dtype) -> network.Weights:
     )
 
 
-class BaseMLP(CallbackSupportMixin, BaseEstimator):
+class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
     """What the classifier and the regressor share."""
 
     coefs_: list[Array]
@@ -127,149 +149,56 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     out_activation_: str
     validation_scores_: list[float] | None
     best_validation_score_: float | None
+    validation_loss_curve_: list[float]
     n_features_in_: int
     feature_names_in_: Array
 
-    _parameter_constraints: ClassVar[dict] = {
-        "hidden_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "activation": one_of("identity", "logistic", "tanh", "relu"),
-        "solver": one_of("lbfgs", "sgd", "adam"),
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [
-            StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "learning_rate": one_of("constant", "invscaling", "adaptive"),
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "dtype": one_of("auto", "float32", "float64"),
-        "n_jobs": [
-            Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-            None,
-        ],
-    }
+    _parameter_constraints: ClassVar[dict] = parameters.CONSTRAINTS
 
-    def __init__(
-        self,
-        loss,
-        hidden_layer_sizes,
-        activation,
-        solver,
-        alpha,
-        batch_size,
-        learning_rate,
-        learning_rate_init,
-        power_t,
-        max_iter,
-        shuffle,
-        random_state,
-        tol,
-        verbose,
-        warm_start,
-        momentum,
-        nesterovs_momentum,
-        early_stopping,
-        validation_fraction,
-        beta_1,
-        beta_2,
-        epsilon,
-        n_iter_no_change,
-        max_fun,
-        dtype,
-        n_jobs,
-    ):
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.dtype = dtype
-        self.n_jobs = n_jobs
+    def _keep(self, given: dict[str, Any]) -> None:
+        """Make attributes of a constructor's parameters, which are its local names."""
+        for name, value in given.items():
+            if name != "self":
+                setattr(self, name, value)
 
-    def _hidden_layer_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if any(isinstance(n, bool) or not isinstance(n, Integral) for n in sizes):
-            raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        if any(size > np.iinfo(np.intp).max for size in sizes):
-            raise ValueError("hidden_layer_sizes must be sizes that an array can have.")
-        return [int(size) for size in sizes]
-
-    def _fit(self, X, y, sample_weight, incremental=False, classes=None):
+    def _fit(self, X, y, given, incremental=False, classes=None):
         """Train from scratch or go on; the order of events is scikit-learn's.
 
         Attributes change only when all has gone well.
         """
         with self._names_kept_on_failure():
-            report = self._fit_checked(X, y, sample_weight, incremental, classes)
+            report = self._fit_checked(X, y, given, incremental, classes)
         report()
         return self
 
-    def _fit_checked(self, X, y, sample_weight, incremental, classes):
+    def _fit_checked(self, X, y, given, incremental, classes):
         """``_fit`` without its last words, the warnings, which this returns."""
-        hidden = self._hidden_layer_sizes()
+        hidden = parameters.hidden_layer_sizes(self)
+        activations = parameters.activations(self, len(hidden))
+        dropout = parameters.dropout_rates(self, len(hidden))
+        parameters.check_frozen_layers(self, len(hidden))
         goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
-        told = X, y, sample_weight
+        told = X, y, given.sample_weight
         X, y = self._check_X_y(X, y, reset=not goes_on)
-        sample_weight, scale = _checked_sample_weight(sample_weight, X)
+        sample_weight, scale = _checked_sample_weight(
+            given.sample_weight, X, self._weights_of_classes(y)
+        )
         labels = self._encode(y, incremental, classes)
         units = (X.shape[1], *hidden, labels.n_outputs)
         random_state = self._generator(goes_on and incremental)
         if goes_on:
             weights = self._present_weights(units, X.dtype)
         else:
-            weights = network.Weights(
-                *network.initial_weights(units, self.activation, random_state, X.dtype)
-            )
+            weights = self._first_weights(units, activations, random_state, X.dtype)
+        optimizer = self._begin_optimizer(incremental and goes_on, dropout, random_state)
+        extras = self._extras(labels, dropout, optimizer, weights.coefs[0].dtype)
         plan = network.layout(
             units,
-            self.activation,
-            labels.out_activation,
+            activations,
+            labels.loss,
             weights.coefs[0].dtype,
             sparse=issparse(X),
+            extras=extras,
         )
         order = np.arange(X.shape[0])
         rows = training.Rows(X, labels.targets, sample_weight, order, scale)
@@ -284,17 +213,29 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 "out_activation_": labels.out_activation,
             }
 
+        rows, validation = self._validation(
+            rows, y, labels, given, random_state, attributes
+        )
         n_epochs = 1 if incremental else int(self.max_iter)
-        events = Events(self, *told, "epoch", n_epochs, attributes)
-        if self.solver == "lbfgs":
-            outcome = self._minimize(plan, weights, rows, goes_on, events)
-        else:
-            outcome = self._train(
-                plan, weights, rows, labels, random_state, goes_on, incremental, events
-            )
+        shows = self.progress_bar and not incremental
+        bar = ProgressBar(n_epochs, _TASKS[optimizer is None]) if shows else None
+        events = Events(self, *told, "epoch", n_epochs, attributes, bar)
+        try:
+            if optimizer is None:
+                outcome = self._minimize(plan, weights, rows, goes_on, events)
+            else:
+                history = self._history() if goes_on else training.History()
+                trainer = training.Trainer(
+                    *(plan, weights, optimizer, history, self, rows),
+                    *(random_state, validation),
+                )
+                trainer.run(n_epochs, events)
+                outcome = self._trained(trainer, incremental)
+        finally:
+            events.close()
         self._check_finite(outcome)
         weights = outcome.weights
-        if not goes_on or self.solver == "lbfgs":  # of another model
+        if not goes_on or optimizer is None:  # of another model
             for name in ("_best_coefs", "_best_intercepts"):
                 vars(self).pop(name, None)
         if not goes_on:
@@ -371,31 +312,67 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         diverged = not interrupted and training.has_diverged(plan, result.fun)
         return Outcome(weights, found, diverged, report)
 
-    def _train(
-        self,
-        plan,
-        weights,
-        rows,
-        labels,
-        random_state,
-        goes_on,
-        incremental,
-        events,
-    ) -> Outcome:
-        """What the epochs of 'adam' or 'sgd' find."""
-        optimizer = training.Optimizer(self)
-        if incremental and goes_on:
-            kept = getattr(self, "_optimizer", optimizer)
-            if kept.solver == self.solver:
-                optimizer = copy.copy(kept)
-        history = self._history() if goes_on else training.History()
-        validation = None
-        if self.early_stopping:
-            rows, validation = self._hold_out(rows, labels, random_state)
-        trainer = training.Trainer(
-            plan, weights, optimizer, history, self, rows, random_state, validation
+    def _first_weights(self, units, activations, random_state, dtype) -> network.Weights:
+        """Drawn ones; hidden layers of a fitted model, if ``init`` is one."""
+        if isinstance(self.init, str):
+            return network.Weights(
+                *initial_weights(units, activations, random_state, dtype, self.init)
+            )
+        pretrained: Any = getattr(self.init, "estimator", self.init)  # FrozenEstimator's
+        check_is_fitted(pretrained, "coefs_")
+        known = network.checked_weights(
+            pretrained.coefs_, pretrained.intercepts_, units[0]
         )
-        trainer.run(1 if incremental else int(self.max_iter), events)
+        sizes = tuple(len(b) for b in known.intercepts[:-1])
+        if sizes != units[1:-1]:
+            raise ValueError(
+                f"The network given as init has hidden layers of {sizes} units; "
+                f"hidden_layer_sizes asks for {units[1:-1]}."
+            )
+        last = activations
+        if not isinstance(activations, str):
+            last = activations[-1] if activations else "identity"
+        new = initial_weights(units[-2:], last, random_state, dtype)
+        return network.Weights(
+            *(
+                [w.copy() for w in old[:-1]] + drawn
+                for old, drawn in zip(_in_dtype(known, dtype), new, strict=True)
+            )
+        )
+
+    def _begin_optimizer(self, resumes, dropout, random_state):
+        """A new one, or that of the call before; None for 'lbfgs'."""
+        if self.solver == "lbfgs":
+            return None
+        kept = getattr(self, "_optimizer", None) if resumes else None
+        if kept is not None and kept.solver == self.solver:
+            return copy.copy(kept)
+        seed = int(random_state.randint(2**31 - 1)) if dropout else 0
+        return training.Optimizer(self, seed)
+
+    def _extras(self, labels, dropout, optimizer, dtype) -> network.Extras:
+        """What this network has that scikit-learn's have not."""
+        if dropout and optimizer is None:
+            raise ValueError(
+                "dropout needs a stochastic solver: L-BFGS minimises one function, and "
+                "with dropout every evaluation is of another. Use solver='adam'."
+            )
+        own = own_loss.address(self.loss, dtype) if callable(self.loss) else 0
+        return labels.extras._replace(
+            dropout=dropout,
+            frozen=int(self.frozen_layers),
+            own_loss=own,
+            optimizer=optimizer is not None and optimizer.is_extended,
+        )
+
+    def _weights_of_classes(self, y) -> np.ndarray | None:
+        """One weight a row for its class, if classes have weights."""
+        return None
+
+    def _trained(self, trainer, incremental) -> Outcome:
+        """What the epochs of a stochastic solver have found."""
+        history, validation = trainer.history, trainer.validation
+        decides = validation is not None and validation.decides
         weights = trainer.weights()
         found = {
             "n_iter_": history.n_iter,
@@ -406,17 +383,21 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             "validation_scores_": None,
             "best_validation_score_": None,
             "_no_improvement_count": history.no_improvement_count,
-            "_optimizer": optimizer,
+            "_optimizer": trainer.optimizer,
         }
+        if history.validation_losses:
+            found["validation_loss_curve_"] = history.validation_losses
         if history.validation_scores:
             found["validation_scores_"] = history.validation_scores
             found["best_validation_score_"] = history.best_score
-        if validation is not None:
+        if decides:
             found["best_loss_"] = None
-            if history.best is not None:
-                weights = _in_dtype(history.best, plan.dtype)
-                found["_best_coefs"] = list(weights.coefs)
-                found["_best_intercepts"] = list(weights.intercepts)
+        if history.best is not None and (decides or self.restore_best_weights):
+            weights = _in_dtype(history.best, trainer.plan.dtype)
+            found["_best_coefs"] = list(weights.coefs)
+            found["_best_intercepts"] = list(weights.intercepts)
+
+        best = "training loss" if validation is None else "validation score"
 
         def report():
             if history.interrupted:
@@ -424,7 +405,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             if history.diverged:
                 warn(
                     f"The training diverged in epoch {history.n_iter}; the weights of "
-                    "the best validation score are kept.",
+                    f"the best {best} are kept.",
                     ConvergenceWarning,
                 )
             elif not history.stopped and not incremental:
@@ -434,7 +415,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                     ConvergenceWarning,
                 )
 
-        diverged = history.diverged and (validation is None or history.best is None)
+        diverged = history.diverged and "_best_coefs" not in found
         return Outcome(weights, found, diverged, report)
 
     def _history(self) -> training.History:
@@ -445,15 +426,83 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         best_loss = getattr(self, "best_loss_", None)
         if best_loss is not None:
             history.best_loss = best_loss
+        history.validation_losses = list(getattr(self, "validation_loss_curve_", []))
         scores = getattr(self, "validation_scores_", None)
-        if scores and hasattr(self, "_best_coefs"):
+        kept = hasattr(self, "_best_coefs")
+        if scores and (kept or not self.early_stopping):
             history.validation_scores = list(scores)
             history.best_score = vars(self)["best_validation_score_"]
+        if kept and (scores or self.restore_best_weights):
             history.best = network.Weights(self._best_coefs, self._best_intercepts)
         return history
 
+    def _validation(self, rows, y, labels, given, random_state, attributes):
+        """(rows to train on, ``Validation`` or None): rows held out, or given to fit."""
+        if given.X_val is None:
+            for name in ("y_val", "sample_weight_val"):
+                if getattr(given, name) is not None:
+                    raise ValueError(f"{name} is given without X_val.")
+            if not self.early_stopping or self.solver == "lbfgs":
+                return rows, None
+            rows, held_out = self._hold_out(rows, labels, random_state)
+            X, sample_weight = rows.X[held_out], rows.sample_weight
+            y, targets = y[held_out], labels.targets[held_out]
+            if sample_weight is not None:
+                sample_weight = sample_weight[held_out]
+                if sample_weight.sum() == 0:
+                    raise ValueError(
+                        "The sample weights of the validation set add up to zero. "
+                        "Increase 'validation_fraction' or give more rows a weight."
+                    )
+        elif self.solver == "lbfgs":
+            raise ValueError(
+                "solver='lbfgs' does not look at validation rows: use a stochastic "
+                "solver, or leave X_val out."
+            )
+        else:
+            X, y, sample_weight = self._check_validation_rows(rows.X, given)
+            targets = self._encode_again(y, labels)
+        scoring = self.scoring
+        if scoring is not None and scoring != "loss":
+            scorer = check_scoring(self, scoring)
+
+        def loss(outputs):
+            own = self.loss if callable(self.loss) else None
+            return mean_loss(
+                labels.loss, labels.extras, own, outputs, targets, sample_weight
+            )
+
+        def score(outputs, weights):
+            if scoring == "loss":
+                return -loss(outputs)
+            if scoring is None:
+                return self._score_outputs(outputs, targets, labels, sample_weight)
+            model = copy.copy(self)
+            vars(model).update(attributes(*weights()))
+            vars(model).pop("feature_names_in_", None)  # X is an array
+            weighs = {} if sample_weight is None else {"sample_weight": sample_weight}
+            return float(scorer(model, X, y, **weighs))
+
+        shown = given.X_val is not None or scoring == "loss"
+        return rows, Validation(X, score, loss if shown else None, self.early_stopping)
+
+    def _check_validation_rows(self, X, given):
+        """X_val, y_val, sample_weight_val: checked, in the form of the training's."""
+        if given.y_val is None:
+            raise ValueError("X_val is given without y_val.")
+        X_val, y_val = self._check_X_y(given.X_val, given.y_val, reset=False)
+        X_val = X_val.astype(X.dtype, copy=False)
+        if issparse(X_val) and not issparse(X):
+            X_val = X_val.toarray()
+        elif issparse(X) and not issparse(X_val):
+            X_val = type(X)(X_val)
+        sample_weight, _ = _checked_sample_weight(
+            given.sample_weight_val, X_val, self._weights_of_classes(y_val)
+        )
+        return X_val, y_val, sample_weight
+
     def _hold_out(self, rows, labels, random_state):
-        """The rows to train on, and those that early stopping scores."""
+        """The rows to train on, and the numbers of those that early stopping scores."""
         with config_context(skip_parameter_validation=True):  # fit has done it
             order, held_out = train_test_split(
                 rows.order,
@@ -466,20 +515,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
                 "The validation set is too small. Increase 'validation_fraction' "
                 "or the size of your dataset."
             )
-        targets, sample_weight = labels.targets[held_out], rows.sample_weight
-        if sample_weight is not None:
-            sample_weight = sample_weight[held_out]
-            if sample_weight.sum() == 0:
-                raise ValueError(
-                    "The sample weights of the validation set add up to zero. Increase "
-                    "'validation_fraction' or give more rows a weight."
-                )
-
-        def score(outputs):
-            return self._score_outputs(outputs, targets, labels, sample_weight)
-
-        validation = training.Validation(rows.X[held_out], score)
-        return rows._replace(order=order), validation
+        return rows._replace(order=order), held_out
 
     def _check_finite(self, outcome: Outcome) -> None:
         finite = all(np.isfinite(w).all() for arrays in outcome.weights for w in arrays)
@@ -496,14 +532,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         if not get_config()["skip_parameter_validation"]:
             self._validate_params()
-            for name in _REAL_PARAMETERS:
-                try:
-                    float(getattr(self, name))
-                except OverflowError:
-                    raise InvalidParameterError(
-                        f"The {name!r} parameter of {type(self).__name__} must be a "
-                        "number that a float can hold. Got a larger one instead."
-                    ) from None
+            parameters.check_floats(self)
 
     def _check_partial_fit(self) -> None:
         present = [vars(self).get(name) for name in self._parameter_constraints]
@@ -538,6 +567,52 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             y = column_or_1d(y, warn=True)
         X = X.tocsr() if issparse(X) else X
         return X.astype(X.dtype.newbyteorder("="), copy=False), y
+
+    def gradient_report(
+        self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None
+    ) -> GradientReport:
+        """How gradients and activations go through the layers, for some rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Some hundred rows say enough; all are taken at once.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        GradientReport
+            For each layer the root mean squares of activations, gradient and weights,
+            the size of the optimizer's last update, dead and saturated shares; with a
+            verdict and a plot. ``print`` shows it as a table.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted. One epoch of ``partial_fit`` is enough.
+        """
+        check_is_fitted(self, "coefs_")
+        data, told = self._check_X_y(X, y, reset=False)
+        sample_weight, scale = _checked_sample_weight(
+            sample_weight, data, self._weights_of_classes(told)
+        )
+        labels = self._encode(told, True, None)
+        weights = network.checked_weights(self.coefs_, self.intercepts_, data.shape[1])
+        dtype = weights.coefs[0].dtype
+        units = (data.shape[1], *(len(b) for b in weights.intercepts))
+        names = parameters.activations(self, len(units) - 2)
+        names = (names,) * (len(units) - 2) if isinstance(names, str) else names
+        own = own_loss.address(self.loss, dtype) if callable(self.loss) else 0
+        extras = labels.extras._replace(own_loss=own)
+        plan = network.layout(
+            units, names, labels.loss, dtype, sparse=issparse(data), extras=extras
+        )
+        order = np.arange(len(labels.targets))
+        rows = training.Rows(data, labels.targets, sample_weight, order, scale)
+        outputs = [*names, self.out_activation_]
+        optimizer = getattr(self, "_optimizer", None)
+        return gradients.report(plan, weights, outputs, optimizer, self, rows)
 
     def to_sklearn(self) -> Any:
         """scikit-learn's own estimator with these parameters and this model.
@@ -598,10 +673,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
             X = validate_data(self, X, accept_sparse=_SPARSE, reset=False)
         if issparse(X):
             X = X.tocsr()
-        few = X.shape[0] <= _FEW_ROWS and not issparse(X)
+        few = X.shape[0] <= _FEW_ROWS and not issparse(X) and self._is_plain_network()
         reader = self._row_reader(X) if few else None
         if reader is not None:
-            outputs, finite = reader.predict(X, self.activation, self.out_activation_)
+            name = str(self.activation)
+            outputs, finite = reader.predict(X, name, self.out_activation_)
         else:
             outputs, finite = self._predict_blocks(X)
         if plain and not finite:
@@ -618,12 +694,20 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator):
         weights = network.checked_weights(self.coefs_, self.intercepts_, X.shape[1])
         plan = network.layout(
             (X.shape[1], *(len(b) for b in weights.intercepts)),
-            self.activation,
-            self.out_activation_,
+            parameters.activations(self, len(weights.coefs) - 1),
+            network.LOSS_OF_OUTPUT.get(self.out_activation_, self.out_activation_),
             weights.coefs[0].dtype,
             sparse=issparse(X),
         )
         return network.predict(plan, *weights, X, self.n_jobs)
+
+    def _is_plain_network(self) -> bool:
+        """Whether it predicts as scikit-learn's do."""
+        return (
+            isinstance(self.activation, str)
+            and self.activation in ACTIVATIONS
+            and self.out_activation_ in OUTPUT_ACTIVATIONS
+        )
 
     def _is_plain(self, X) -> bool:
         """Whether ``X`` passes scikit-learn's checks at a glance, if it is finite.

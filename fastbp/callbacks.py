@@ -1,7 +1,6 @@
-"""scikit-learn's callback protocol (new in 1.9), told of every epoch.
+"""Who is told of every epoch: scikit-learn's callbacks (new in 1.9), the progress bar.
 
-With older versions of scikit-learn the estimators have no ``set_callbacks``, and
-nothing here does anything.
+With older versions of scikit-learn the estimators have no ``set_callbacks``.
 """
 
 from collections.abc import Callable
@@ -29,7 +28,7 @@ __all__ = ["CallbackSupportMixin", "Events", "with_callbacks"]
 
 
 class Events:
-    """Tells the callbacks of an estimator how its fit goes on.
+    """Tells the callbacks of an estimator, and its progress bar, how its fit goes on.
 
     Parameters
     ----------
@@ -43,11 +42,14 @@ class Events:
         How many of them there are at most.
     attributes : callable
         Makes the fitted attributes that prediction needs out of (coefs, intercepts).
+    bar : ProgressBar or None
     """
 
-    def __init__(self, estimator, X, y, sample_weight, task, n_tasks, attributes):
+    def __init__(
+        self, estimator, X, y, sample_weight, task, n_tasks, attributes, bar=None
+    ):
         self._estimator, self._task = estimator, task
-        self._attributes = attributes
+        self._attributes, self._bar = attributes, bar
         self._fit = self._current = None
         if not getattr(estimator, "_skl_callbacks", None):
             return
@@ -62,14 +64,21 @@ class Events:
             self._current = self._fit.subcontext(self._task)
             self._current.call_on_fit_task_begin(**self._told)
 
-    def end(self, weights: Callable[[], Any]) -> bool:
+    def end(self, weights: Callable[[], Any], figures: dict[str, float]) -> bool:
         """A task is done; whether a callback asks to stop. ``weights`` makes the present
-        ones, if a callback wants to see them."""
+        ones, if a callback wants to see them; the bar shows ``figures``."""
+        if self._bar is not None:
+            self._bar.step(figures)
         return self._end(self._current, weights)
 
     def finish(self, weights: Callable[[], Any]) -> None:
         """The fit is done."""
         self._end(self._fit, weights)
+
+    def close(self) -> None:
+        """Nothing more will be told, whatever has happened."""
+        if self._bar is not None:
+            self._bar.close()
 
     def _end(self, context, weights) -> bool:
         if context is None:

@@ -7,11 +7,27 @@ converters, code generators, explainers) so reads ours.
 import copy
 from typing import Any
 
+import numpy as np
 from sklearn import neural_network
 from sklearn.base import is_classifier
 
+from fastbp.tables import ACTIVATIONS
+
 #: State of one package that means nothing to the other.
 _PRIVATE = ("_optimizer", "_random_state", "_resumed_seed", "_skl_callbacks")
+
+
+#: Parameters of which scikit-learn takes these values only.
+_SMALLER = {
+    "activation": ACTIVATIONS,
+    "solver": ("lbfgs", "sgd", "adam"),
+    "learning_rate": ("constant", "invscaling", "adaptive"),
+    "loss": ("squared_error", "poisson"),  # of those that know any
+}
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and np.array_equal(a, b))
 
 
 def to_sklearn(estimator: Any) -> Any:
@@ -36,13 +52,20 @@ def to_sklearn(estimator: Any) -> Any:
     name = "MLPClassifier" if is_classifier(estimator) else "MLPRegressor"
     other = getattr(neural_network, name)
     known = other().get_params()
-    parameters = estimator.get_params()
+    parameters = estimator.get_params(deep=False)
     defaults = type(estimator)().get_params()
-    for parameter in sorted(set(parameters) - set(known) - {"dtype", "n_jobs"}):
-        if parameters[parameter] != defaults[parameter]:
+    for parameter in sorted(set(parameters) - {"dtype", "n_jobs"}):
+        value = parameters[parameter]
+        if parameter in known:
+            taken = parameter not in _SMALLER or (
+                isinstance(value, str) and value in _SMALLER[parameter]
+            )
+        else:
+            taken = _same(value, defaults[parameter])
+        if not taken:
             raise ValueError(
-                f"{parameter}={parameters[parameter]!r} has no counterpart in the "
-                f"installed scikit-learn's {name}."
+                f"{parameter}={value!r} has no counterpart in the installed "
+                f"scikit-learn's {name}."
             )
     twin = other(**{k: v for k, v in parameters.items() if k in known})
     fitted = _fitted(estimator, parameters)

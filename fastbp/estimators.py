@@ -4,33 +4,44 @@ Here are the parameters' defaults, labels, scores and predictions; the rest of a
 ``base``.
 """
 
+from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.metrics import r2_score
+from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import (
     check_classification_targets,
     type_of_target,
     unique_labels,
 )
 
-from fastbp import network
-from fastbp.base import BaseMLP, Labels, one_of, unless_lbfgs
+from fastbp import network, own_loss, parameters
+from fastbp.base import BaseMLP, Given, Labels, unless_lbfgs
 from fastbp.callbacks import with_callbacks
+from fastbp.parameters import one_of
 from fastbp.typing import (
     Activation,
     Array,
+    Initialization,
     Matrix,
     Precision,
+    RegressionLoss,
     Schedule,
+    Scoring,
     Seed,
     Sizes,
     Solver,
 )
+
+#: Losses of regressors that scikit-learn does not have.
+_MORE_LOSSES = ("gamma", "absolute_error", "huber", "quantile")
 
 
 def _binarizer_of(y) -> LabelBinarizer:
@@ -54,19 +65,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Units of each hidden layer; empty for a linear model.
-    activation : {'identity', 'logistic', 'tanh', 'relu'}, default='relu'
-        Activation function of the hidden layers.
-    solver : {'lbfgs', 'sgd', 'adam'}, default='adam'
+    activation : {'identity', 'logistic', 'tanh', 'relu', 'leaky_relu', 'elu', 'selu', \
+'gelu', 'silu', 'mish', 'softplus'} or list of these, default='relu'
+        Activation function of the hidden layers, or of each of them (formulas and
+        papers: ``fastbp.kernels.hidden``).
+    solver : {'lbfgs', 'sgd', 'adam', 'adamw', 'rmsprop', 'nadam'}, default='adam'
         'adam' (Kingma and Ba, 2015), stochastic gradient descent with momentum, or
-        SciPy's L-BFGS-B on all rows at once.
+        SciPy's L-BFGS-B on all rows at once. 'adamw' is 'adam' with decoupled
+        ``weight_decay`` (Loshchilov and Hutter, 2019), 'rmsprop' divides the gradient by
+        the root of its decaying mean square with rate ``beta_2`` (Tieleman and Hinton,
+        2012), 'nadam' is Adam with Nesterov's look-ahead (Dozat, 2016; formulas:
+        ``fastbp.kernels.more_updates``).
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights (not on the biases).
     batch_size : int or 'auto', default='auto'
         Rows of a mini-batch; 'auto' is ``min(200, n_samples)``.
-    learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-        Schedule of the learning rate, for ``solver='sgd'``. 'invscaling' divides
+    learning_rate : {'constant', 'invscaling', 'adaptive', 'cosine', 'one_cycle', \
+'reduce_on_plateau'}, default='constant'
+        Schedule of the learning rate; the second and the third are for ``solver='sgd'``
+        only, the others for all stochastic solvers. 'invscaling' divides
         ``learning_rate_init`` by ``(t_ + 1) ** power_t`` after each epoch; 'adaptive'
-        divides the rate by 5 when the loss has stopped improving.
+        divides the rate by 5 when the loss has stopped improving, and ends the training
+        when it is 1e-6; 'reduce_on_plateau' is the same. 'cosine' falls to 0 along half
+        a cosine, from step to step, by the end of epoch ``max_iter`` (Loshchilov and
+        Hutter, 2017); 'one_cycle' rises from a 25th of ``learning_rate_init`` to it in
+        the first 30 % of ``max_iter`` epochs, and falls to nearly 0 in the others (Smith
+        and Topin, 2018). Both go on over calls of ``partial_fit``.
     learning_rate_init : float, default=0.001
         Step size, at the start.
     power_t : float, default=0.5
@@ -92,7 +116,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Whether to hold out some rows, to stop when their score (accuracy or R^2) has not
         improved by ``tol`` for more than ``n_iter_no_change`` epochs in a row, and to
         keep the weights of the best score. Rows are stratified by two classes, not by
-        more. 'lbfgs' ignores it.
+        more. 'lbfgs' ignores it. With ``X_val`` given to ``fit``, those are the rows.
     validation_fraction : float, default=0.1
         Share of the rows held out by ``early_stopping``.
     beta_1, beta_2 : float, default=0.9, 0.999
@@ -110,6 +134,47 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     n_jobs : int or None, default=None
         Largest number of threads; None and -1 leave it to the machine (see
         ``fastbp.launch``). The result does not depend on it.
+    init : {'glorot_uniform', 'he_normal', 'lecun_normal', 'orthogonal'} or fitted \
+estimator, default='glorot_uniform'
+        How the first weights are drawn: as scikit-learn does, with the variance
+        ``2 / fan_in`` (He et al., 2015) or ``1 / fan_in`` (LeCun et al., 1998), or
+        orthonormal (Saxe et al., 2014). A fitted network of the same hidden layers gives
+        their weights, and only the output layer is new. In a search wrap it in
+        :class:`sklearn.frozen.FrozenEstimator`, as clones are not fitted.
+    frozen_layers : int, default=0
+        Layers of weights, from the first, that keep their values. The penalty ``alpha``
+        is on the others.
+    dropout : float or list of float, default=0.0
+        Share of the units of each hidden layer, or of each one, that every step leaves
+        out for each row, in [0, 1) (Srivastava et al., 2014). Training losses are those
+        of the thinned networks. Not for 'lbfgs'.
+    weight_decay : float or None, default=None
+        Share of the weights (not of the biases), times the learning rate, that every
+        step takes from them, beside the gradient. None is 0.01 for 'adamw', else 0.
+    max_grad_norm : float or None, default=None
+        Longer gradients, over all weights and biases, are scaled to this norm (Pascanu
+        et al., 2013).
+    warmup_epochs : float, default=0
+        Epochs in which the learning rate grows in proportion to the number of steps; for
+        'one_cycle' those before its largest rate.
+    scoring : str, callable or None, default=None
+        What scores validation rows: 'loss', the name of a scorer or a scorer of
+        scikit-learn's; None is accuracy or R^2.
+    restore_best_weights : bool, default=False
+        Whether to end with the weights of the best epoch without ``early_stopping``,
+        too: of the best validation score if there are validation rows, else of the
+        smallest training loss.
+    max_time : float or None, default=None
+        Seconds after which no new epoch begins.
+    progress_bar : bool, default=False
+        Whether ``fit`` shows epochs, loss, validation score and the time left; needs
+        tqdm.
+    class_weight : dict, 'balanced' or None, default=None
+        Weight of each class, which multiplies those of its rows, validation rows too.
+        'balanced' is ``n_samples / (n_classes * np.bincount(y))``.
+    label_smoothing : float, default=0.0
+        Share of every target that is spread evenly over the classes, in [0, 1) (Szegedy
+        et al., 2016).
 
     Attributes
     ----------
@@ -132,8 +197,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     out_activation_ : {'softmax', 'logistic'}
         'logistic' for two classes and multilabel targets.
     validation_scores_, best_validation_score_ : list of float, float
-        Scores of the rows held out after each epoch, and the best; None without
-        ``early_stopping``.
+        Scores of the validation rows after each epoch, and the best; None without any.
+    validation_loss_curve_ : list of float
+        Mean loss of the validation rows after each epoch, without penalty and label
+        smoothing; only with ``X_val`` or ``scoring='loss'``.
     n_features_in_ : int
         Columns of ``X``.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -150,6 +217,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     classes_: Array
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None
+    label_smoothing: float
+    loss = "log_loss"  # as scikit-learn's has it; it is no parameter
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [*one_of("balanced"), dict, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
 
     def __init__(
         self,
@@ -179,38 +255,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         max_fun: int = 15000,
         dtype: Precision = "auto",
         n_jobs: int | None = None,
+        init: Initialization = "glorot_uniform",
+        frozen_layers: int = 0,
+        dropout: float | Sequence[float] | Array = 0.0,
+        weight_decay: float | None = None,
+        max_grad_norm: float | None = None,
+        warmup_epochs: float = 0,
+        scoring: Scoring = None,
+        restore_best_weights: bool = False,
+        max_time: float | None = None,
+        progress_bar: bool = False,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(
-            loss="log_loss",
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            dtype=dtype,
-            n_jobs=n_jobs,
-        )
+        self._keep(locals())
 
     @with_callbacks
-    def fit(self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Matrix,
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Matrix | None = None,
+        y_val: Matrix | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit the network to data and targets.
 
         Parameters
@@ -223,6 +293,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Class labels, or a 0/1 matrix (multilabel), which may be sparse.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss; every row counts 1 without it.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows to look at after every epoch (see ``validation_loss_curve_``), which
+            ``early_stopping`` then takes, too, instead of holding out others.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
 
         Returns
         -------
@@ -236,7 +313,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             inconsistent length, all weights are zero, or the training diverged.
         """
         self._check_parameters()
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, Given(sample_weight, X_val, y_val, sample_weight_val))
 
     @unless_lbfgs
     @with_callbacks
@@ -273,8 +350,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             ``early_stopping`` is set.
         """
         self._check_partial_fit()
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit, which does "
+                "not see all rows. Use sklearn.utils.class_weight.compute_class_weight"
+                "('balanced', classes=classes, y=y) on a large enough sample, and give "
+                "class_weight a dict of what it returns."
+            )
         classes = self._first_classes(classes)
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        return self._fit(X, y, Given(sample_weight), incremental=True, classes=classes)
 
     def _encode(self, y, incremental, classes):
         """Class numbers, or a 0/1 matrix for multilabel targets."""
@@ -290,15 +374,35 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             binarizer = _binarizer_of(y)
             known = binarizer.classes_
         attributes = {"_label_binarizer": binarizer, "classes_": known}
+        extras = network.Extras(label_smoothing=float(self.label_smoothing))
+        targets = self._numbered(y, known, binarizer)
+        if targets.ndim == 1 and len(known) > 2:
+            shape, kind = len(known), "softmax"
+        else:
+            shape, kind = targets.shape[1] if targets.ndim == 2 else 1, "logistic"
+        return Labels(targets, kind, shape, attributes, kind, extras)
+
+    def _numbered(self, y, known, binarizer) -> np.ndarray:
+        """Class numbers, or a 0/1 matrix for multilabel targets."""
         if not binarizer.y_type_.startswith("multilabel"):
-            targets = np.searchsorted(known, y)
-            if len(known) > 2:
-                return Labels(targets, "softmax", len(known), attributes)
-            return Labels(targets, "logistic", 1, attributes)
+            return np.searchsorted(known, y)
         targets = binarizer.transform(y)
         if issparse(targets):
             targets = targets.toarray()
-        return Labels(targets != 0, "logistic", targets.shape[1], attributes)
+        return targets != 0
+
+    def _encode_again(self, y, labels) -> np.ndarray:
+        """The targets of validation rows."""
+        binarizer, known = (
+            labels.attributes[name] for name in ("_label_binarizer", "classes_")
+        )
+        self._check_known(y, known, binarizer, True)
+        return self._numbered(y, known, binarizer)
+
+    def _weights_of_classes(self, y):
+        if self.class_weight is None:
+            return None
+        return compute_sample_weight(self.class_weight, y)
 
     def _check_known(self, y, known, binarizer, incremental) -> None:
         """Training may go on only with labels that it began with."""
@@ -421,21 +525,35 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, default='squared_error'
-        'poisson' is half the Poisson deviance for counts and rates, ``y >= 0``, with an
-        exponential output.
+    loss : {'squared_error', 'poisson', 'gamma', 'absolute_error', 'huber', 'quantile'} \
+or callable, default='squared_error'
+        'poisson' and 'gamma' are half the deviances for counts and rates, ``y >= 0``, and
+        for positive amounts, ``y > 0``, with an exponential output. 'absolute_error' and
+        'huber' (Huber, 1964) mind outliers less; 'quantile' is the pinball loss
+        (Koenker and Bassett, 1978). All but the deviances are means over the outputs.
+        A function ``loss(y, z, gradient)`` that ``numba.njit`` has compiled returns the
+        loss of one row and writes its derivatives by the outputs ``z`` to ``gradient``;
+        all three are arrays of shape (n_outputs,). It is compared with finite
+        differences before the training, and is called from several threads at once.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, \
 learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, \
 momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, \
-epsilon, n_iter_no_change, max_fun, dtype, n_jobs
+epsilon, n_iter_no_change, max_fun, dtype, n_jobs, init, frozen_layers, dropout, \
+weight_decay, max_grad_norm, warmup_epochs, scoring, restore_best_weights, max_time, \
+progress_bar
         As for :class:`MLPClassifier`.
+    quantile : float or list of float, default=0.5
+        For ``loss='quantile'``, in (0, 1); several are ascending, of one target, and
+        their predictions never cross: each is the one before plus a softplus.
+    huber_delta : float, default=1.0
+        Errors up to this count by their square in ``loss='huber'``, others in proportion.
 
     Attributes
     ----------
-    out_activation_ : {'identity', 'exp'}
+    out_activation_ : {'identity', 'exp', 'cumulative_softplus'}
     coefs_, intercepts_, loss_curve_, loss_, best_loss_, n_iter_, t_, n_layers_, \
-n_outputs_, validation_scores_, best_validation_score_, n_features_in_, \
-feature_names_in_
+n_outputs_, validation_scores_, best_validation_score_, validation_loss_curve_, \
+n_features_in_, feature_names_in_
         As for :class:`MLPClassifier`.
 
     Examples
@@ -448,14 +566,19 @@ feature_names_in_
     True
     """
 
+    quantile: float | Sequence[float] | Array
+    huber_delta: float
+
     _parameter_constraints: ClassVar[dict] = {
         **BaseMLP._parameter_constraints,
-        "loss": one_of("squared_error", "poisson"),
+        "loss": [*one_of("squared_error", "poisson", *_MORE_LOSSES), callable],
+        "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
+        "huber_delta": [Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
         self,
-        loss: Literal["squared_error", "poisson"] = "squared_error",
+        loss: RegressionLoss = "squared_error",
         hidden_layer_sizes: Sizes = (100,),
         activation: Activation = "relu",
         *,
@@ -482,38 +605,32 @@ feature_names_in_
         max_fun: int = 15000,
         dtype: Precision = "auto",
         n_jobs: int | None = None,
+        init: Initialization = "glorot_uniform",
+        frozen_layers: int = 0,
+        dropout: float | Sequence[float] | Array = 0.0,
+        weight_decay: float | None = None,
+        max_grad_norm: float | None = None,
+        warmup_epochs: float = 0,
+        scoring: Scoring = None,
+        restore_best_weights: bool = False,
+        max_time: float | None = None,
+        progress_bar: bool = False,
+        quantile: float | Sequence[float] | Array = 0.5,
+        huber_delta: float = 1.0,
     ) -> None:
-        super().__init__(
-            loss=loss,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            dtype=dtype,
-            n_jobs=n_jobs,
-        )
+        self._keep(locals())
 
     @with_callbacks
-    def fit(self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Matrix,
+        y: Matrix,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Matrix | None = None,
+        y_val: Matrix | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit the network to data and targets.
 
         Parameters
@@ -526,6 +643,13 @@ feature_names_in_
             Numbers; not negative for ``loss='poisson'``.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss; every row counts 1 without it.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows to look at after every epoch (see ``validation_loss_curve_``), which
+            ``early_stopping`` then takes, too, instead of holding out others.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
 
         Returns
         -------
@@ -539,7 +663,7 @@ feature_names_in_
             inconsistent length, all weights are zero, or the training diverged.
         """
         self._check_parameters()
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, Given(sample_weight, X_val, y_val, sample_weight_val))
 
     @unless_lbfgs
     @with_callbacks
@@ -567,7 +691,7 @@ feature_names_in_
             As for ``fit``, and if ``early_stopping`` is set.
         """
         self._check_partial_fit()
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, Given(sample_weight), incremental=True)
 
     def _check_X_y(self, X, y, **options):
         if issparse(y):
@@ -579,23 +703,99 @@ feature_names_in_
         if y.dtype.kind not in "buif":
             raise TypeError(f"y must hold numbers, got an array of {y.dtype}.")
         targets = y.reshape(len(y), -1)
-        if self.loss == "poisson":
-            if (targets < 0).any():
-                raise ValueError(
-                    "Some values of y are negative, which loss='poisson' does not allow: "
-                    f"the smallest is {targets.min()}."
+        n_outputs, extras = targets.shape[1], network.NO_EXTRAS
+        output, loss = "identity", self.loss
+        if callable(loss):
+            if not own_loss.is_compiled(loss):
+                raise TypeError(
+                    "A loss of your own must be a function that numba.njit has compiled, "
+                    f"got {loss!r}."
                 )
-            return Labels(targets, "exp", targets.shape[1], {})
-        return Labels(targets, "identity", targets.shape[1], {})
+            own_loss.check_gradient(loss, targets)
+            loss = "own"
+        elif loss == "squared_error":
+            loss = "identity"
+        elif loss == "poisson":
+            self._check_sign(targets, "negative", (targets < 0).any())
+            output = loss = "exp"
+        elif loss == "gamma":
+            self._check_sign(targets, "not positive", (targets <= 0).any())
+            output = "exp"
+        elif loss == "huber":
+            extras = extras._replace(delta=float(self.huber_delta))
+        elif loss == "quantile":
+            levels = parameters.quantiles(self)
+            extras = extras._replace(quantiles=levels)
+            if len(levels) > 1:
+                if n_outputs > 1:
+                    raise ValueError(
+                        f"Several quantiles are of one target; y has {n_outputs} columns."
+                    )
+                n_outputs, loss = len(levels), "quantiles"
+                output = "cumulative_softplus"
+        return Labels(targets, output, n_outputs, {}, loss, extras)
+
+    def _encode_again(self, y, labels):
+        """The targets of validation rows."""
+        targets = self._encode(y, False, None).targets
+        if targets.shape[1] != labels.targets.shape[1]:
+            raise ValueError(
+                f"y_val has {targets.shape[1]} columns, but y has "
+                f"{labels.targets.shape[1]}."
+            )
+        return targets
+
+    def _check_sign(self, targets, what, wrong) -> None:
+        if wrong:
+            raise ValueError(
+                f"Some values of y are {what}, which loss={self.loss!r} does not allow: "
+                f"the smallest is {targets.min()}."
+            )
 
     def _strata(self, labels):
         """Early stopping does not stratify numbers."""
 
     def _score_outputs(self, outputs, targets, labels, sample_weight) -> float:
-        """R^2, or NaN if an output is not finite."""
+        """R^2, or D^2 of several quantiles; NaN if an output is not finite."""
         if not np.isfinite(outputs).all():
             return float("nan")
+        if labels.loss == "quantiles":
+            return self._d2_of_quantiles(outputs, targets.ravel(), sample_weight)
         return float(r2_score(targets, outputs, sample_weight=sample_weight))
+
+    def _d2_of_quantiles(self, predicted, y, sample_weight) -> float:
+        """The mean of the quantiles' pinball scores D^2."""
+        return float(
+            np.mean(
+                [
+                    d2_pinball_score(
+                        y, predicted[:, i], sample_weight=sample_weight, alpha=level
+                    )
+                    for i, level in enumerate(parameters.quantiles(self))
+                ]
+            )
+        )
+
+    def score(
+        self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """R^2 of the predictions; for several quantiles the mean of their D^2.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+            :func:`sklearn.metrics.r2_score`, or the mean over the quantiles of
+            :func:`sklearn.metrics.d2_pinball_score`.
+        """
+        if getattr(self, "out_activation_", None) != "cumulative_softplus":
+            return float(super().score(X, y, sample_weight))
+        return self._d2_of_quantiles(self.predict(X), y, sample_weight)
 
     def predict(self, X: Matrix) -> Array:
         """Predict targets.
@@ -607,6 +807,7 @@ feature_names_in_
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            For several quantiles a column of each, ascending in every row.
         """
         outputs = self._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

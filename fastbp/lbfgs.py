@@ -4,6 +4,7 @@ The vector that SciPy sees is the parameters as they are while a network trains,
 included: padded entries are zero, and so is their gradient, so they never move.
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy import optimize
 
 from fastbp import launch, network, threads
 from fastbp.callbacks import Events
+from fastbp.parameters import Parameters
 from fastbp.tables import GRADIENT, OPTIMIZER, SQUARED_ERROR
-from fastbp.training import Options, Rows
+from fastbp.training import Rows
 
 #: Status of a run that a callback or Ctrl-C has stopped; SciPy has 99 for callbacks.
 STOPPED, INTERRUPTED = 99, 100
@@ -30,7 +32,7 @@ class Objective:
     plan : network.Layout
     weights : network.Weights
         Parameters to start from, which are copied.
-    options : Options
+    options : Parameters
     rows : Rows
     """
 
@@ -38,7 +40,7 @@ class Objective:
         self,
         plan: network.Layout,
         weights: network.Weights,
-        options: Options,
+        options: Parameters,
         rows: Rows,
     ):
         self._plan, self._alpha = plan, float(options.alpha) * rows.weight_scale
@@ -52,6 +54,7 @@ class Objective:
         self._gradient = network.aligned_zeros(plan.n_parameters, plan.dtype)
         record = np.zeros(1, OPTIMIZER)
         record["kind"], record["alpha"] = GRADIENT, self._alpha
+        record["max_grad_norm"] = np.inf
         self._losses = np.zeros(1)
         unused = network.aligned_zeros(0, plan.dtype)
         data = network.training_data(
@@ -65,6 +68,7 @@ class Objective:
             record,
             (0, 1),
             n,
+            np.zeros(1),  # the learning rate means nothing
             self._losses,
             np.zeros(1, np.int64),
         )
@@ -122,13 +126,16 @@ def minimize(
     """
     objective = Objective(plan, weights, options, rows)
     start = objective.start()
+    deadline = time.monotonic() + (options.max_time or np.inf)
     last = optimize.OptimizeResult(x=start, fun=np.inf, nit=0, status=INTERRUPTED)
 
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         events.begin()
         last.x, last.fun = intermediate_result.x.copy(), intermediate_result.fun
         last.nit += 1
-        if events.end(lambda: objective.weights_at(last.x)):
+        figures = {"loss": float(last.fun)}
+        stops = events.end(lambda: objective.weights_at(last.x), figures)
+        if stops or time.monotonic() > deadline:
             raise StopIteration
 
     try:

@@ -17,9 +17,14 @@ from scipy.sparse import issparse
 from fastbp import launch, threads
 from fastbp.tables import (
     ACTIVATIONS,
+    EXTRAS,
     LAYER,
+    MORE_ACTIVATIONS,
+    MORE_LOSSES,
     OUTPUT_ACTIVATIONS,
+    OWN,
     REGION,
+    STORED,
     TASK,
     Data,
     Network,
@@ -38,6 +43,11 @@ _DELTA_BYTES = 512 * 1024
 #: Panels of inputs and of outputs of a task of region 2 where the deltas do not stay: the
 #: second-level cache holds their gradient while the batch passes by.
 _WIDE_TASK = 4, 8
+#: All names, in the order of their numbers.
+_ACTIVATIONS = (*ACTIVATIONS, *MORE_ACTIVATIONS)
+_LOSSES = (*OUTPUT_ACTIVATIONS, *MORE_LOSSES)
+#: The loss whose output activation has a name of its own.
+LOSS_OF_OUTPUT = {"cumulative_softplus": "quantiles"}
 #: Seconds of a call that are worth calling for help.
 WORTH_HELP = 2e-4
 
@@ -54,10 +64,11 @@ class Layout(NamedTuple):
     panel: int  # columns of a panel
     grain: int  # blocks of rows come in multiples of it
     sparse: bool  # inputs are sparse: they have no panels
+    variant: str  # of the programs: for sparse inputs, for extended networks
 
     def program(self, name: str) -> str:
-        """The program's name for ``launch``, which tells dense from sparse inputs."""
-        return f"{name}:sparse" if self.sparse else name
+        """The program's name for ``launch``, with the variant behind a colon."""
+        return f"{name}:{self.variant}" if self.variant else name
 
 
 def padded(n: int, grain: int) -> int:
@@ -69,16 +80,34 @@ def _starts(sizes: Sequence[int]) -> np.ndarray:
     return np.cumsum([0, *sizes])
 
 
+class Extras(NamedTuple):
+    """What a network may have that scikit-learn's have not."""
+
+    dropout: tuple[float, ...] = ()  # a rate for each hidden layer, or nothing
+    frozen: int = 0  # layers that do not train
+    label_smoothing: float = 0.0
+    quantiles: tuple[float, ...] = ()
+    delta: float = 1.0
+    own_loss: int = 0  # address
+    optimizer: bool = False  # an optimizer with more than scikit-learn's
+
+
+NO_EXTRAS = Extras()
+
+
 @functools.lru_cache(maxsize=64)
 def layout(
     units: tuple[int, ...],
-    activation: str,
-    out_activation: str,
+    activations: str | tuple[str, ...],
+    loss: str,
     dtype: np.dtype,
     sparse: bool = False,
+    extras: Extras = NO_EXTRAS,
 ) -> Layout:
     """Lay out a network of ``units`` for the tiles of this machine.
 
+    ``activations`` is one for all hidden layers or one for each, ``loss`` one of
+    scikit-learn's output activations, which stands for its loss, or of ``MORE_LOSSES``.
     Sparse inputs change nothing in theta: only the workspaces have no place for them.
     """
     tile = launch.tile_shape(dtype)
@@ -101,12 +130,22 @@ def layout(
     layers["place"] = places[:-1]
     layers["weights"], layers["biases"] = weights[:-1], biases[:-1]
     layers["transposed"][: len(transposed)] = transposed
+    hidden = layers[1:-1]
+    if isinstance(activations, str):
+        activations = (activations,) * len(hidden)
+    hidden["activation"] = [_ACTIVATIONS.index(name) for name in activations]
+    hidden["dropout"] = extras.dropout or 0.0
+    stored = (hidden["activation"] >= len(ACTIVATIONS)) | (hidden["dropout"] > 0)
+    hidden["by_output"] = np.where(stored, STORED, hidden["activation"])
+    number = _LOSSES.index(loss)
+    extended = bool(stored.any()) or number >= len(OUTPUT_ACTIVATIONS)
+    extended = extended or extras != NO_EXTRAS
     return Layout(
         Network(
             layers,
-            depth=len(units) - 1,
-            activation=ACTIVATIONS.index(activation),
-            loss=OUTPUT_ACTIVATIONS.index(out_activation),
+            len(units) - 1,
+            number,
+            *(_extra_arrays(extras) if extended else (None, None)),
         ),
         dtype,
         multiplications=sum(a * b for a, b in pairwise(units)),
@@ -116,7 +155,15 @@ def layout(
         panel=panel,
         grain=grain,
         sparse=sparse,
+        variant="sparse" * sparse + "extended" * extended,
     )
+
+
+def _extra_arrays(extras: Extras) -> tuple[np.ndarray, np.ndarray]:
+    record = np.zeros(1, EXTRAS)
+    for name in EXTRAS.names or ():
+        record[name] = getattr(extras, name)
+    return record, np.array(extras.quantiles, np.float64)
 
 
 def aligned_zeros(n: int, dtype: Any) -> np.ndarray:
@@ -238,27 +285,6 @@ def transpose_weights(plan: Layout, theta: np.ndarray, transposed: np.ndarray) -
             _transpose(plan, layer, start, panel, transposed)
 
 
-def initial_weights(
-    units: Sequence[int],
-    activation: str,
-    random_state: np.random.RandomState,
-    dtype: Any,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Uniform weights and biases in +-sqrt(6 / (fan_in + fan_out)), as scikit-learn.
-
-    The bound is that of Glorot and Bengio (2010), equation 16, with 2 for 6 when the
-    hidden activation is 'logistic'. Drawn layer by layer, weights before biases, in
-    float64.
-    """
-    factor = 2.0 if activation == "logistic" else 6.0
-    coefs, intercepts = [], []
-    for fan_in, fan_out in pairwise(units):
-        bound = np.sqrt(factor / (fan_in + fan_out))
-        coefs.append(random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
-        intercepts.append(random_state.uniform(-bound, bound, fan_out).astype(dtype))
-    return coefs, intercepts
-
-
 def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
     """The tasks of region 2: panels of inputs by panels of outputs (see ``TASK``).
 
@@ -266,7 +292,9 @@ def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
     """
     panel_bytes = capacity * plan.panel * plan.dtype.itemsize
     tasks = []
-    for layer, outputs in enumerate(plan.net.layers[1:]):
+    frozen = 0 if plan.net.extras is None else int(plan.net.extras["frozen"][0])
+    for layer in range(frozen, plan.net.depth):
+        outputs = plan.net.layers[layer + 1]
         rows, columns = int(outputs["rows"]), int(outputs["columns"])
         delta_bytes = panel_bytes * -(-columns // plan.panel)
         height, width = plan.panel, columns
@@ -294,9 +322,10 @@ def _gradient_elements(plan: Layout, tasks: np.ndarray, capacity: int) -> int:
 
 def _scratch(plan: Layout, gradient: int = 0) -> int:
     """Elements of scratch memory for one worker, in whole cache lines."""
-    lanes = launch.tile_shape(plan.dtype).lanes
-    outputs_and_targets = 2 * lanes * int(plan.net.layers["columns"][-1])
-    return padded(max(gradient, outputs_and_targets), _CACHE_LINE)
+    outputs = int(plan.net.layers["columns"][-1])
+    outputs_and_targets = 2 * launch.tile_shape(plan.dtype).lanes * outputs
+    one_row = 3 * outputs if plan.net.loss == OWN else 0  # as the user's loss has it
+    return padded(max(gradient, outputs_and_targets + one_row), _CACHE_LINE)
 
 
 def _block_rows(plan: Layout) -> int:
@@ -304,17 +333,26 @@ def _block_rows(plan: Layout) -> int:
     return _BLOCK_ROWS if weights < _CACHE_BYTES else _WIDE_BLOCK_ROWS
 
 
-def training_workspace(plan: Layout, batch_size: int, workers: int, coefs) -> Workspace:
-    """Scratch memory for batches of up to ``batch_size`` rows."""
+def training_workspace(
+    plan: Layout, batch_size: int, workers: int, coefs, clips: bool = False
+) -> Workspace:
+    """Scratch memory for batches of up to ``batch_size`` rows.
+
+    ``clips`` tells whether gradients are clipped.
+    """
     capacity = padded(batch_size, plan.grain)
     tasks = _weight_tasks(plan, capacity)
     share = _scratch(plan, _gradient_elements(plan, tasks, capacity))
+    stores = bool((plan.net.layers["by_output"] == STORED).any())
     return Workspace(
         activations=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         deltas=aligned_zeros(capacity * plan.n_columns, plan.dtype),
         transposed=transposed_weights(plan, coefs),
+        slopes=aligned_zeros(capacity * plan.n_columns * stores, plan.dtype),
+        gradient=aligned_zeros(plan.n_parameters * clips, plan.dtype),
         row_loss=aligned_zeros(capacity, plan.dtype),
         squares=np.zeros(len(tasks)),
+        gradient_squares=np.zeros(len(tasks)),
         scratch=aligned_zeros(share * workers, plan.dtype),
         tasks=tasks,
         team=threads.team_state(),
@@ -337,8 +375,11 @@ def prediction_workspace(
         activations=aligned_zeros(capacity * plan.n_columns * workers, plan.dtype),
         deltas=nothing,
         transposed=nothing,
+        slopes=nothing,
+        gradient=nothing,
         row_loss=nothing,
         squares=np.zeros(0),
+        gradient_squares=np.zeros(0),
         scratch=aligned_zeros(share * workers, plan.dtype),
         tasks=np.zeros((0, 4), np.int64),
         team=threads.team_state(-(-rows // capacity)),

@@ -10,14 +10,31 @@ import numpy as np
 #: Hidden activations by scikit-learn's names, and their numbers in the kernels.
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 IDENTITY, LOGISTIC, TANH, RELU = range(4)
+#: Those that it does not have (see ``kernels.hidden``); their numbers follow.
+MORE_ACTIVATIONS = ("leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus")
+LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS = range(4, 11)
+#: In place of an activation's number: its slope is stored, not known from its value.
+STORED = -1
 
 #: Output activations by scikit-learn's names; each stands for its loss too.
 OUTPUT_ACTIVATIONS = ("softmax", "logistic", "identity", "exp")
 SOFTMAX, LOG_LOSS, SQUARED_ERROR, POISSON = range(4)
+#: Losses that it does not have (see ``kernels.more_losses``), and their numbers.
+MORE_LOSSES = ("gamma", "absolute_error", "huber", "quantile", "quantiles", "own")
+GAMMA, ABSOLUTE_ERROR, HUBER, QUANTILE, QUANTILES, OWN = range(4, 10)
 
-#: Solvers by scikit-learn's names; GRADIENT writes the gradient and updates nothing.
-SOLVERS = ("adam", "sgd")
+#: Stochastic solvers; GRADIENT writes the gradient and updates nothing.
 ADAM, SGD, GRADIENT = range(3)
+#: Those that it does not have (see ``kernels.more_updates``).
+RMSPROP, NADAM = range(3, 5)
+#: What the kernels do for each; AdamW is Adam with weight decay.
+SOLVER_KINDS = {
+    "adam": ADAM,
+    "sgd": SGD,
+    "rmsprop": RMSPROP,
+    "nadam": NADAM,
+    "adamw": ADAM,
+}
 
 #: Words of a team's state, each on its own cache line (see ``kernels.team``).
 TICKET, DONE, STOP, YIELD = 0, 8, 16, 24
@@ -35,17 +52,36 @@ LAYER = np.dtype(
         ("weights", "i8"),  # where the weights into them start in theta
         ("biases", "i8"),  # where their biases start in theta
         ("transposed", "i8"),  # where the weights out of them start, transposed
+        ("activation", "i8"),  # which gives them their values
+        ("by_output", "i8"),  # whose slope is known from their values; or STORED
+        ("dropout", "f8"),  # share of them that a training step leaves out
+    ]
+)
+
+#: What a network has that scikit-learn's have not.
+EXTRAS = np.dtype(
+    [
+        ("frozen", "i8"),  # layers, from the first, that do not train
+        ("label_smoothing", "f8"),
+        ("delta", "f8"),  # of Huber's loss
+        ("own_loss", "i8"),  # address of the user's loss
     ]
 )
 
 
 class Network(NamedTuple):
-    """The shape of a network and where its numbers are stored."""
+    """The shape of a network and where its numbers are stored.
+
+    Only extended networks, which have something that scikit-learn's have not, have
+    ``extras`` and ``quantiles``: for the others they are None, a type of their own, and
+    their programs are compiled without a word of all that.
+    """
 
     layers: np.ndarray  # [L + 1] of LAYER
     depth: int  # L, the number of weight matrices
-    activation: int  # of the hidden layers
     loss: int  # output activation with its loss
+    extras: np.ndarray | None = None  # [1] of EXTRAS
+    quantiles: np.ndarray | None = None  # [outputs], or empty
 
 
 class Workspace(NamedTuple):
@@ -54,8 +90,11 @@ class Workspace(NamedTuple):
     activations: np.ndarray  # all units but sparse inputs, in panels of ``capacity`` rows
     deltas: np.ndarray  # likewise
     transposed: np.ndarray  # transposed weights of all layers but the first
+    slopes: np.ndarray  # as activations: f' of layers that store it; empty without any
+    gradient: np.ndarray  # as theta, for clipping; empty without
     row_loss: np.ndarray  # [capacity]
     squares: np.ndarray  # [tasks] sums of squared weights
+    gradient_squares: np.ndarray  # [tasks] sums of squared gradients, for clipping
     scratch: np.ndarray  # per worker: a task's gradient, or outputs and targets of rows
     tasks: np.ndarray  # [tasks] of TASK
     team: np.ndarray  # tickets for the tasks, see ``kernels.team``
@@ -132,13 +171,16 @@ OPTIMIZER = np.dtype(
     [
         ("kind", "i8"),
         ("corrects_bias", "i8"),
-        ("learning_rate", "f8"),
         ("alpha", "f8"),
         ("beta_1", "f8"),
         ("beta_2", "f8"),
         ("epsilon", "f8"),
         ("momentum", "f8"),
         ("nesterov", "i8"),
+        # of extended networks:
+        ("weight_decay", "f8"),
+        ("max_grad_norm", "f8"),  # infinite: no clipping
+        ("seed", "i8"),  # of dropout
     ]
 )
 
@@ -150,6 +192,8 @@ REGION = np.dtype(
         ("batch", "i8"),  # its rows
         ("block", "i8"),  # rows of a task
         ("step", "i8"),  # t, the number of the update, from 1
+        ("rate", "f8"),  # the learning rate of the update
+        ("clip", "f8"),  # factor of the gradient
         ("weight", "f8"),  # S, the sum of the weights of its rows
     ]
 )
@@ -169,3 +213,21 @@ class Step(NamedTuple):
     epsilon: float  # positive: 0 / (0 + epsilon) must be 0
     momentum: float
     nesterov: int
+
+
+class MoreStep(NamedTuple):
+    """``Step`` for extended networks: the same names, and more behind them."""
+
+    kind: int
+    scale: float
+    alpha: float
+    rate: float
+    beta_1: float
+    new_1: float
+    beta_2: float
+    new_2: float
+    epsilon: float
+    momentum: float
+    nesterov: int
+    kept: float  # 1 - learning_rate weight_decay: what weight decay leaves
+    ahead: float  # NAdam: beta_1 (1 - beta_1^t) / (1 - beta_1^(t + 1))

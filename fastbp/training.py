@@ -4,38 +4,19 @@ One native call takes the steps of an epoch, or of a slice of it short enough fo
 Ctrl-C and printed progress to stay responsive. All rules are scikit-learn's.
 """
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastbp import launch, network, threads
 from fastbp.callbacks import Events
 from fastbp.messages import warn
-from fastbp.tables import OPTIMIZER, POISSON, SOLVERS
-
-
-class Options(Protocol):
-    """What training reads of an estimator's parameters (see ``MLPClassifier``)."""
-
-    solver: str
-    alpha: float
-    batch_size: Any
-    learning_rate: str
-    learning_rate_init: float
-    power_t: float
-    max_iter: int
-    shuffle: bool
-    tol: float
-    verbose: Any
-    momentum: float
-    nesterovs_momentum: bool
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    n_iter_no_change: float
-    n_jobs: int | None
+from fastbp.parameters import Parameters
+from fastbp.schedules import MORE_SCHEDULES, batch_rates
+from fastbp.tables import GAMMA, OPTIMIZER, POISSON, SOLVER_KINDS
+from fastbp.validation import Validation
 
 
 class Rows(NamedTuple):
@@ -46,13 +27,6 @@ class Rows(NamedTuple):
     sample_weight: np.ndarray | None  # (n,)
     order: np.ndarray  # numbers of the rows to train on
     weight_scale: float = 1.0  # what the weights were multiplied by
-
-
-class Validation(NamedTuple):
-    """The rows held out by early stopping, and how well outputs for them score."""
-
-    X: Any
-    score: Callable[[np.ndarray], float]
 
 
 @dataclass
@@ -71,8 +45,9 @@ class History:
     best_loss: float = np.inf
     no_improvement_count: int = 0
     validation_scores: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
     best_score: float = -np.inf
-    best: network.Weights | None = None  # those of the best score
+    best: network.Weights | None = None  # of the best score, or the smallest loss
 
 
 class Optimizer:
@@ -83,22 +58,28 @@ class Optimizer:
 
     Parameters
     ----------
-    options : Options
+    options : Parameters
+    seed : int, default=0
+        Of dropout.
 
     Attributes
     ----------
     learning_rate : float
-        The present one of the schedule.
+        The present one of the schedule, as far as it changes between epochs only.
     updates : int
         Steps taken.
+    epochs : int
+        Epochs taken.
     moments : list of network.Weights
         Adam's means of gradients and of their squares, or the velocity of SGD, in the
         shapes of the parameters. Empty before the first step.
     """
 
-    def __init__(self, options: Options):
+    def __init__(self, options: Parameters, seed: int = 0):
         self.solver = options.solver
-        self.schedule = options.learning_rate if options.solver == "sgd" else "constant"
+        self.schedule = str(options.learning_rate)
+        if options.solver != "sgd" and self.schedule not in MORE_SCHEDULES:
+            self.schedule = "constant"
         self.learning_rate_init = float(options.learning_rate_init)
         self.learning_rate = self.learning_rate_init
         self.power_t = float(options.power_t)
@@ -106,35 +87,67 @@ class Optimizer:
         self.nesterovs_momentum = bool(options.nesterovs_momentum)
         self.beta_1, self.beta_2 = float(options.beta_1), float(options.beta_2)
         self.epsilon = float(options.epsilon)
-        self.updates = 0
+        usual_decay = 0.01 if options.solver == "adamw" else 0.0
+        decay = options.weight_decay
+        self.weight_decay = usual_decay if decay is None else float(decay)
+        self.max_grad_norm = float(options.max_grad_norm or np.inf)
+        self.warmup_epochs = float(options.warmup_epochs)
+        self.n_epochs = int(options.max_iter)
+        self.seed = seed
+        self.updates = self.epochs = 0
         self.moments: list[network.Weights] = []
 
     @property
     def n_moments(self) -> int:
         """How many numbers are remembered for each parameter."""
-        return 2 if self.solver == "adam" else 1
+        return 1 if self.solver == "sgd" else 2
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether it does what scikit-learn's do not."""
+        others = self.solver in ("rmsprop", "nadam") or self.weight_decay > 0
+        return others or self.clips
+
+    @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped."""
+        return self.max_grad_norm < np.inf
 
     def record(self, alpha: float) -> np.ndarray:
         """The settings as the kernels read them."""
         record = np.zeros(1, OPTIMIZER)
-        record["kind"] = SOLVERS.index(self.solver)
-        record["corrects_bias"] = self.solver == "adam"
+        record["kind"] = SOLVER_KINDS[self.solver]
+        record["corrects_bias"] = self.solver in ("adam", "adamw", "nadam")
         record["nesterov"] = self.nesterovs_momentum
         record["alpha"] = alpha
-        for name in ("learning_rate", "beta_1", "beta_2", "epsilon", "momentum"):
+        for name in ("beta_1", "beta_2", "epsilon", "momentum"):
+            record[name] = getattr(self, name)
+        for name in ("weight_decay", "max_grad_norm", "seed"):
             record[name] = getattr(self, name)
         return record
 
+    def rates(self, n_batches: int) -> np.ndarray:
+        """The learning rates of the batches of the next epoch."""
+        return batch_rates(
+            self.schedule,
+            self.learning_rate,
+            self.epochs,
+            n_batches,
+            self.n_epochs,
+            self.warmup_epochs,
+        )
+
     def end_epoch(self, samples_seen: int) -> None:
         """'invscaling': learning_rate_init / (samples seen + 1) ** power_t."""
+        self.epochs += 1
         if self.schedule == "invscaling":
             with np.errstate(over="ignore"):  # the rate is 0 then
                 decay = np.float64(samples_seen + 1) ** self.power_t
             self.learning_rate = float(self.learning_rate_init / decay)
 
     def stops(self, reason: str, verbose: Any) -> bool:
-        """Whether ``reason`` ends the training; 'adaptive' lowers the rate first."""
-        if self.schedule != "adaptive":
+        """Whether ``reason`` ends the training; some schedules lower the rate first."""
+        if self.schedule not in ("adaptive", "reduce_on_plateau"):
             ending = " Stopping."
         elif self.learning_rate <= 1e-6:
             ending = " Learning rate too small. Stopping."
@@ -162,10 +175,10 @@ def has_diverged(plan: network.Layout, losses: Any) -> bool:
     """Whether losses tell that training cannot recover: one is NaN or infinite.
 
     Poisson's may be infinite for a while: where a prediction underflows and the target
-    is not 0, the gradient is finite and leads back.
+    is not 0, the gradient is finite and leads back. So may Gamma's.
     """
     lost = np.isnan(losses)
-    if plan.net.loss != POISSON:
+    if plan.net.loss not in (POISSON, GAMMA):
         lost = lost | np.isinf(losses)
     return bool(np.any(lost))
 
@@ -180,12 +193,12 @@ class Trainer:
         The present parameters, which are copied.
     optimizer : Optimizer
     history : History
-    options : Options
+    options : Parameters
     rows : Rows
     random_state : RandomState
         Shuffles the rows; nothing else is drawn from it.
     validation : Validation or None
-        For early stopping.
+        Rows to look at after each epoch.
     """
 
     def __init__(
@@ -208,7 +221,7 @@ class Trainer:
         self._batch_size = clipped_batch_size(options.batch_size, self._n)
         self._workers = launch.thread_limit(options.n_jobs)
         self._work = network.training_workspace(
-            plan, self._batch_size, self._workers, weights.coefs
+            plan, self._batch_size, self._workers, weights.coefs, optimizer.clips
         )
         moments = [network.pack(plan, *moment) for moment in optimizer.moments]
         while len(moments) < 2:
@@ -236,6 +249,7 @@ class Trainer:
         ``history`` and ``optimizer`` then tell how it went.
         """
         self._pace = self._begin_pace(max_epochs)
+        deadline = time.monotonic() + (self.options.max_time or np.inf)
         try:
             for _ in range(max_epochs):
                 events.begin()
@@ -244,8 +258,10 @@ class Trainer:
                     self._random_state.shuffle(permutation)
                     self._order[:] = self._order[permutation]
                 self._end_epoch(self._epoch())
-                if events.end(self.weights):
+                if events.end(self.weights, self._figures()):
                     self.history.stopped = True
+                if time.monotonic() > deadline:
+                    self._stop("The training took longer than max_time.")
                 if self.history.stopped:
                     break
         except KeyboardInterrupt:
@@ -274,7 +290,7 @@ class Trainer:
         """
         n_batches = -(-self._n // self._batch_size)
         losses = np.zeros(n_batches)
-        self._record["learning_rate"] = self.optimizer.learning_rate
+        rates = np.array(self.optimizer.rates(n_batches))
         first = 0
         while first < n_batches:
             n_threads, steps = self._pace.next()
@@ -288,6 +304,7 @@ class Trainer:
                     self._record,
                     (first, last),
                     self._batch_size,
+                    rates,
                     losses,
                     self._updates_taken,
                 ),
@@ -310,17 +327,20 @@ class Trainer:
         history.loss_curve.append(loss)
         if options.verbose:
             print(f"Iteration {history.n_iter}, loss = {loss:.8f}")
-        if self.validation is None:
-            improved = not loss > history.best_loss - options.tol
-            history.best_loss = min(history.best_loss, loss)
-        else:
+        if self.validation is not None:
             improved = self._validate(self.validation)
+        if self.validation is None or not self.validation.decides:
+            improved = not loss > history.best_loss - options.tol
+            if loss < history.best_loss and self._keeps("loss"):
+                history.best = self.weights()
+            history.best_loss = min(history.best_loss, loss)
         history.no_improvement_count = 0 if improved else history.no_improvement_count + 1
         self.optimizer.end_epoch(history.samples_seen)
         if has_diverged(self.plan, loss):
             history.stopped = history.diverged = True
         elif history.no_improvement_count > options.n_iter_no_change:
-            what = "Training loss" if self.validation is None else "Validation score"
+            by_score = self.validation is not None and self.validation.decides
+            what = "Validation score" if by_score else "Training loss"
             history.stopped = self.optimizer.stops(
                 f"{what} did not improve more than tol={options.tol:f}"
                 f" for {options.n_iter_no_change:.0f} consecutive epochs.",
@@ -329,17 +349,41 @@ class Trainer:
             if not history.stopped:
                 history.no_improvement_count = 0
 
+    def _stop(self, reason: str) -> None:
+        if self.options.verbose:
+            print(f"{reason} Stopping.")
+        self.history.stopped = True
+
+    def _keeps(self, measure: str) -> bool:
+        """Whether the weights of the best 'loss' or 'score' are kept."""
+        if self.validation is None:
+            return measure == "loss" and self.options.restore_best_weights
+        kept = self.validation.decides or self.options.restore_best_weights
+        return measure == "score" and kept
+
+    def _figures(self) -> dict[str, float]:
+        """What a progress bar shows of the last epoch."""
+        history = self.history
+        figures = {"loss": history.loss_curve[-1]}
+        if history.validation_scores:
+            figures["validation score"] = history.validation_scores[-1]
+        return figures
+
     def _validate(self, validation: Validation) -> bool:
         """Whether the score on the rows held out has improved; keeps the best weights."""
         history, theta = self.history, self._parameters[0]
         outputs, _ = network.predict_packed(
             self.plan, theta, validation.X, self.options.n_jobs
         )
-        score = validation.score(outputs)
+        if validation.loss is not None:
+            history.validation_losses.append(validation.loss(outputs))
+        score = validation.score(outputs, self.weights)
         history.validation_scores.append(score)
         if self.options.verbose:
             print(f"Validation score: {score:f}")
         improved = not score < history.best_score + self.options.tol
         if score > history.best_score:
-            history.best_score, history.best = score, self._unpacked(theta)
+            history.best_score = score
+            if self._keeps("score"):
+                history.best = self._unpacked(theta)
         return improved

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
 from fastbp import MLPClassifier, MLPRegressor, lbfgs, network, training
+from fastbp.initial import initial_weights
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
@@ -104,7 +105,7 @@ def objective(activation="tanh", alpha=0.3, outputs=2):
     units = (8, 5, outputs)
     plan = network.layout(units, activation, "identity", np.dtype(float))
     weights = network.Weights(
-        *network.initial_weights(units, activation, np.random.RandomState(0), float)
+        *initial_weights(units, activation, np.random.RandomState(0), float)
     )
     options = MLPRegressor(alpha=alpha)
     weight = np.random.RandomState(1).uniform(0.5, 2, 150)

@@ -24,7 +24,19 @@ from sklearn.utils import get_tags
 from fastbp import MLPClassifier, MLPRegressor, launch, threads
 
 ESTIMATORS = (MLPClassifier, MLPRegressor)
-ADDED = {"dtype": "auto", "n_jobs": None}  # parameters that scikit-learn has not
+#: Parameters that scikit-learn has not.
+COMMON = {
+    **{"dtype": "auto", "n_jobs": None, "init": "glorot_uniform", "frozen_layers": 0},
+    **{"dropout": 0.0, "weight_decay": None, "max_grad_norm": None, "warmup_epochs": 0},
+    **{"scoring": None, "restore_best_weights": False, "max_time": None},
+    **{"progress_bar": False},
+}
+ADDED = {
+    MLPClassifier: {**COMMON, "class_weight": None, "label_smoothing": 0.0},
+    MLPRegressor: {**COMMON, "quantile": 0.5, "huber_delta": 1.0},
+}
+#: What fit takes that scikit-learn's does not.
+FIT_KEYWORDS = ["X_val", "y_val", "sample_weight_val"]
 #: loss and sample_weight came with scikit-learn 1.7.
 has_loss = pytest.mark.skipif(
     "loss" not in reference.MLPRegressor().get_params(),
@@ -212,10 +224,10 @@ def test_predicting_before_fitting_is_an_error(model, method):
 
 @has_loss
 @pytest.mark.parametrize("model", ESTIMATORS)
-def test_signature_is_scikit_learns_plus_two_keywords(model):
+def test_signature_is_scikit_learns_plus_keywords(model):
     ours = dict(inspect.signature(model).parameters)
     theirs = dict(inspect.signature(sklearn_twin(model)).parameters)
-    for name, default in ADDED.items():
+    for name, default in ADDED[model].items():
         added = ours.pop(name)
         assert added.kind is inspect.Parameter.KEYWORD_ONLY
         assert added.default == default
@@ -224,7 +236,10 @@ def test_signature_is_scikit_learns_plus_two_keywords(model):
     for name in ("fit", "predict", "score"):
         a = inspect.signature(getattr(model, name))
         b = inspect.signature(getattr(sklearn_twin(model), name))
-        assert list(a.parameters) == list(b.parameters)
+        more = FIT_KEYWORDS if name == "fit" else []
+        assert list(a.parameters) == list(b.parameters) + more
+        for keyword in more:
+            assert a.parameters[keyword].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize("model", ESTIMATORS)
@@ -237,7 +252,7 @@ def test_public_methods_are_scikit_learns(model):
 def test_get_params_and_set_params_round_trip(model):
     theirs = {"loss": "squared_error"} if model is MLPRegressor else {}
     theirs |= sklearn_twin(model)().get_params()
-    assert model().get_params() == {**theirs, **ADDED}
+    assert model().get_params() == {**theirs, **ADDED[model]}
     sizes = [7, 5]
     changed = model().set_params(
         hidden_layer_sizes=sizes, alpha=0.5, dtype="float32", n_jobs=1

@@ -20,12 +20,14 @@ KERNELS = [name for name in SOURCES if name.startswith("kernels.")]
 #: Who may import whom: the modules of a row those of the same row and further down.
 ROWS = [
     {"__init__", "__main__"},
-    {"maintenance", "export"},
+    {"maintenance", "export", "display"},
     {"estimators"},
     {"base"},
+    {"gradients"},
     {"lbfgs", "convert"},
     {"training", "rows"},
-    {"callbacks"},
+    {"callbacks", "validation", "parameters"},
+    {"progress", "initial", "schedules", "own_loss"},
     {"network"},
     {"kernels.__init__"},  # functions for users, on plain arrays
     {"kernels.calls", "kernels.overloads"},
@@ -34,7 +36,10 @@ ROWS = [
     {"cache"},
     {"messages", "aside"},
     {"kernels.programs", "kernels.arrays", "kernels.rows"},
-    {"kernels.dense", "kernels.losses", "kernels.updates"},
+    {"kernels.clipping", "kernels.more_losses"},
+    {"kernels.dense", "kernels.hidden"},
+    {"kernels.more_updates"},
+    {"kernels.losses", "kernels.updates"},
     {"kernels.gemm", "kernels.activations", "kernels.team"},
     {"kernels.simd"},
     {"typing"},

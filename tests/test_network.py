@@ -8,6 +8,7 @@ from scipy import sparse
 from sklearn.neural_network import MLPClassifier
 
 from fastbp import launch, network
+from fastbp.initial import initial_weights
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 
@@ -291,7 +292,7 @@ def test_tasks_take_every_weight_once(dtype):
 def test_initial_weights_are_drawn_as_documented(dtype, activation):
     units = (7, 20, 1, 33, 3)
     drawn = np.random.RandomState(3)
-    coefs, intercepts = network.initial_weights(units, activation, drawn, dtype)
+    coefs, intercepts = initial_weights(units, activation, drawn, dtype)
     random_state = np.random.RandomState(3)
     for (fan_in, fan_out), W, b in zip(pairwise(units), coefs, intercepts, strict=True):
         bound = np.sqrt((2 if activation == "logistic" else 6) / (fan_in + fan_out))
@@ -310,7 +311,7 @@ def test_initial_weights_are_scikit_learns(dtype, activation):
     units = (11, 6, 17, 2)
     theirs = MLPClassifier(activation=activation)
     theirs._random_state = np.random.RandomState(9)
-    ours = network.initial_weights(units, activation, np.random.RandomState(9), dtype)
+    ours = initial_weights(units, activation, np.random.RandomState(9), dtype)
     for layer, (fan_in, fan_out) in enumerate(pairwise(units)):
         W, b = theirs._init_coef(fan_in, fan_out, dtype)
         np.testing.assert_array_equal(ours[0][layer], W)

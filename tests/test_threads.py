@@ -241,10 +241,10 @@ def small_team():
     data = network.training_data(plan, X, y, None, np.arange(100))
     work = network.training_workspace(plan, 50, 2, coefs)
     optimizer = np.zeros(1, OPTIMIZER)
-    optimizer["learning_rate"] = optimizer["epsilon"] = 1e-3
+    optimizer["epsilon"] = 1e-3
     args = (plan.net, parameters, work, data, optimizer)
     taken = np.zeros(1, np.int64)
-    return plan, (*args, (0, 2), 50, np.zeros(2), taken)
+    return plan, (*args, (0, 2), 50, np.full(2, 1e-3), np.zeros(2), taken)
 
 
 def test_fits_in_many_threads_at_once_give_the_same_bits():

@@ -29,7 +29,7 @@ from fastbp.tables import (
     SOFTMAX,
     SQUARED_ERROR,
 )
-from fastbp.typing import Activation, Float
+from fastbp.typing import ArrayActivation, Float
 
 __all__ = [
     "adam_update",
@@ -110,7 +110,7 @@ def dense_forward(
     X: NDArray[Float],
     W: NDArray[Float],
     b: NDArray[Float],
-    activation: Activation = "identity",
+    activation: ArrayActivation = "identity",
 ) -> NDArray[Float]:
     """Forward pass of one layer, ``f(X @ W + b)``.
 
@@ -144,7 +144,7 @@ def dense_backward(
     dZ: NDArray[Float],
     X: NDArray[Float],
     W: NDArray[Float],
-    activation: Activation = "identity",
+    activation: ArrayActivation = "identity",
 ) -> tuple[NDArray[Float], NDArray[Float], NDArray[Float]]:
     """Backward pass of one layer, from the gradient with respect to ``X @ W + b``.
 

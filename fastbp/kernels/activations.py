@@ -160,6 +160,13 @@ def vexp(x):
     return fma(s, p, s)
 
 
+@part
+def vexpm1(x):
+    """e^x - 1, accurate near 0 too"""
+    s, p = _scaled_expm1(x)
+    return fma(s, p, s - constant(x, 1.0))
+
+
 def vexp_unlimited(x):
     """e^x, 0 where that would be denormal, and infinity where it is too large."""
     raise NotImplementedError("only inside kernels")
@@ -248,10 +255,10 @@ def _times_derivative(kind, d, a):
 def apply_derivative(kind, D, A, first, pitch, width, rows):
     """D[first + r * pitch + c] *= f'(z) with A = f(z), for r < rows, c < width:
 
-    relu 0 where A == 0, tanh 1 - A^2, logistic A (1 - A).
+    relu 0 where A == 0, tanh 1 - A^2, logistic A (1 - A). STORED leaves D alone.
     """
     lanes = lanes_of(D)
-    if kind != IDENTITY:
+    if kind > IDENTITY:
         number, length = _runs(pitch, width, rows)
         for run in range(first, first + number * pitch, pitch):
             for i in range(run, run + length, lanes):

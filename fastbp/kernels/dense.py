@@ -5,8 +5,9 @@ Storage  A (activations) and D (deltas) of all units in panels of ``capacity`` r
          PW columns, W and its transpose in panels too (see ``gemm``). ``net.layers[u]``
          has the units' number, their ``columns`` (padded to whole registers), the
          ``place`` of their panels in A and D, where the ``weights`` into them (of
-         ``rows`` padded inputs) and their ``biases`` begin in theta, and where the
-         ``transposed`` weights out of them begin.
+         ``rows`` padded inputs) and their ``biases`` begin in theta, where the
+         ``transposed`` weights out of them begin, and their ``activation`` f. What
+         extended networks do to units beyond that is in ``hidden``.
 Sparse   inputs are read where they are stored (see ``tables.Data``): only layer 0 knows.
          A number that is not stored adds nothing, and those that are come in the order
          of the dense sums, so the bits are those of the same dense inputs.
@@ -35,6 +36,7 @@ from fastbp.kernels.gemm import (
     multiply,
     panel_width,
 )
+from fastbp.kernels.more_updates import apply_update
 from fastbp.kernels.simd import (
     constant,
     fma,
@@ -48,7 +50,6 @@ from fastbp.kernels.simd import (
     vload,
     vstore,
 )
-from fastbp.kernels.updates import update
 from fastbp.tables import GRADIENT, RELU
 
 
@@ -122,7 +123,7 @@ def _sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end
     outputs = net.layers[1]
     hidden = net.depth > 1
     floor = splat(A.dtype.type(-np.inf))
-    if hidden and net.activation == RELU:
+    if hidden and outputs.activation == RELU:
         floor = splat(A.dtype.type(0))
     wide = TILE_VECTORS * lanes
     for first in range(0, outputs.columns, pitch):
@@ -153,7 +154,7 @@ def _sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end
                 vstore(A, to + c, select(total < floor, floor, total))
         if hidden:
             real = min(width, outputs.units - first)
-            activate(net.activation, A, at, pitch, width, real, end - begin)
+            activate(outputs.activation, A, at, pitch, width, real, end - begin)
 
 
 @kernel
@@ -166,7 +167,7 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
     hidden = layer + 1 < net.depth
     floor = A.dtype.type(-np.inf)
-    if hidden and net.activation == RELU:
+    if hidden and outputs.activation == RELU:
         floor = A.dtype.type(0)
     none = A.dtype.type(-np.inf)
     rows, n = end - begin, inputs.units
@@ -186,7 +187,7 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
             multiply(Out(A, at, pitch), left, weights, depth, rows, width, sums, low)
             if last and hidden:
                 real = min(width, outputs.units - start)
-                activate(net.activation, A, at, pitch, width, real, rows)
+                activate(outputs.activation, A, at, pitch, width, real, rows)
         k += depth
 
 
@@ -244,7 +245,7 @@ def dense_backward_block(net, layer, A, D, transposed, capacity, begin, end):
             sums = ZERO if k == 0 else RESUME
             multiply(Out(D, at, pitch), left, weights, depth, rows, width, sums, none)
             if k + depth == n:
-                apply_derivative(net.activation, D, A, at, pitch, width, rows)
+                apply_derivative(inputs.by_output, D, A, at, pitch, width, rows)
         k += depth
 
 
@@ -263,12 +264,12 @@ def _train_biases(outputs, start, width, parameters, work, batch, at, step):
         vstore(work.scratch, at + c, one)
         vstore(work.scratch, at + c + lanes, two)
         vstore(work.scratch, at + c + 2 * lanes, three)
-    biases, no_decay = outputs.biases + start, theta.dtype.type(0)
-    update(theta, m, v, biases, width, work.scratch, at, no_decay, step)
+    biases = outputs.biases + start
+    apply_update(theta, m, v, biases, width, work.scratch, at, False, step)
 
 
 @part
-def _transpose_weights(inputs, outputs, start, first, height, width, theta, transposed):
+def transpose_weights(inputs, outputs, start, first, height, width, theta, transposed):
     """Write the new weights W[first : first + height, start : start + width]
 
     to the transposed copy.
@@ -296,9 +297,9 @@ def _train_panel(net, layer, first, start, parameters, work, batch, at, step):
     width = min(pitch, outputs.columns - start)
     weights = outputs.weights + start * outputs.rows + first * width
     run = height * width
-    squares = update(theta, m, v, weights, run, work.scratch, at, step.alpha, step)
+    squares = apply_update(theta, m, v, weights, run, work.scratch, at, True, step)
     if layer > 0 and step.kind != GRADIENT:
-        _transpose_weights(
+        transpose_weights(
             inputs, outputs, start, first, height, width, theta, work.transposed
         )
     if first == 0:

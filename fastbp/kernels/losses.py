@@ -76,7 +76,7 @@ def predict_lanes(kind, outputs, Z, at):
 
 
 @part
-def _minus_log(p, eps):
+def minus_log(p, eps):
     """-log of p limited to [eps, 1 - eps]; NaN stays NaN."""
     high = constant(p, 1.0) - eps
     return constant(p, 0.0) - vlog(select(p < eps, eps, select(p > high, high, p)))
@@ -114,7 +114,7 @@ def loss_lanes(kind, outputs, P, at, targets):
             likelihood = select(y, p, likelihood)
             vstore(P, i, flush(p - select(y, one, zero)))
             number = number + one
-        total = _minus_log(likelihood, eps)
+        total = minus_log(likelihood, eps)
     else:
         for o in range(outputs):
             i = at + o * lanes
@@ -122,7 +122,7 @@ def loss_lanes(kind, outputs, P, at, targets):
             d = flush(p - y)
             vstore(P, i, d)
             if kind == LOG_LOSS:
-                total = total + _minus_log(select(y > half, p, one - p), eps)
+                total = total + minus_log(select(y > half, p, one - p), eps)
             elif kind == POISSON:
                 total = total + _deviance(p, y, least)
             else:

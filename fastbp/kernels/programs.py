@@ -6,6 +6,11 @@ A training step is two regions of independent tasks:
      to the first hidden layer;
   2. over panels of weights: gradient, L2 term, optimizer, transposed copy.
 
+Clipping, which needs the whole gradient before any update, makes a third: region 2 ends
+with the gradient, and
+
+  3. over the same panels: optimizer, transposed copy.
+
 Any number of threads may call a program at the same time with the same arrays. Worker 0
 drives: it opens the regions and returns when the last is done. The others help, with
 whatever task is next (see ``team``). What a task computes does not depend on who takes
@@ -14,6 +19,9 @@ it or when, so alone or together they compute the same bits.
 
 import math
 
+from numba.extending import overload
+
+from fastbp.kernels.clipping import clip_factor, gradient_squares, update_clipped
 from fastbp.kernels.dense import (
     dense_backward_block,
     dense_forward_block,
@@ -21,12 +29,19 @@ from fastbp.kernels.dense import (
     train_weights,
 )
 from fastbp.kernels.gemm import TILE_ROWS, panel_width, row_grain
-from fastbp.kernels.losses import (
-    loss_lanes,
-    predict_lanes,
-    target_columns,
-    weigh_lanes,
+from fastbp.kernels.hidden import (
+    finish_units,
+    first_trained,
+    is_extended,
+    multiply_slopes,
 )
+from fastbp.kernels.losses import weigh_lanes
+from fastbp.kernels.more_losses import (
+    columns_of_targets,
+    loss_of_outputs,
+    predict_outputs,
+)
+from fastbp.kernels.more_updates import make_more_step
 from fastbp.kernels.simd import kernel, lanes_of, part, transpose_square, vload, vstore
 from fastbp.kernels.team import (
     finish_task,
@@ -40,8 +55,8 @@ from fastbp.kernels.team import (
 from fastbp.kernels.updates import make_step
 from fastbp.tables import GRADIENT
 
-#: Phases of a training step: its two regions.
-ROWS, WEIGHTS = 1, 2
+#: Phases of a training step: its regions.
+ROWS, WEIGHTS, CLIPPED = 1, 2, 3
 
 
 @part
@@ -79,16 +94,16 @@ def _loss_block(net, data, work, start, batch, begin, end, at):
     A, D, capacity, scratch = work.activations, work.deltas, work.capacity, work.scratch
     lanes = lanes_of(A)
     outputs = net.layers[net.depth].units
-    columns = target_columns(net.loss, outputs)
+    columns = columns_of_targets(net)
     targets = at + net.layers[net.depth].columns * lanes
     for b in range(begin, end, lanes):
         _read_outputs(net, A, 0, capacity, b, scratch, at)
-        predict_lanes(net.loss, outputs, scratch, at)
+        predict_outputs(net, scratch, at)
         for r in range(lanes):  # rows beyond the batch repeat the last one
             row = data.order[start + min(b + r, batch - 1)] * columns
             for o in range(columns):
                 scratch[targets + o * lanes + r] = data.targets[row + o]
-        loss = loss_lanes(net.loss, outputs, scratch, at, targets)
+        loss = loss_of_outputs(net, scratch, at, targets)
         if data.weights.size > 0:
             for r in range(lanes):  # in the place of the targets
                 row = data.order[start + min(b + r, batch - 1)]
@@ -101,47 +116,98 @@ def _loss_block(net, data, work, start, batch, begin, end, at):
 
 
 @part
-def _train_rows(net, theta, data, work, task, worker):
+def _train_rows(net, theta, data, work, optimizer, task, worker):
     """Task of region 1: activations, row losses and deltas of a block of rows."""
-    A, D, capacity = work.activations, work.deltas, work.capacity
-    region = work.region[0]
+    A, D, S, capacity = work.activations, work.deltas, work.slopes, work.capacity
+    region, seed, t = work.region[0], optimizer.seed, work.region[0].step
     start, batch, block = region.start, region.batch, region.block
     begin = task * block
     last = min(begin + block, batch)
     end = -(-last // TILE_ROWS) * TILE_ROWS
     first_forward_block(net, data, start, theta, A, 0, capacity, begin, last)
     for layer in range(1, net.depth):
+        finish_units(net, layer, A, S, 0, capacity, begin, end, seed, t)
         dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
     at = worker * work.share
     _loss_block(net, data, work, start, batch, begin, end, at)
-    for layer in range(net.depth - 1, 0, -1):
+    for layer in range(net.depth - 1, first_trained(net), -1):
         dense_backward_block(net, layer, A, D, work.transposed, capacity, begin, end)
+        multiply_slopes(net, layer, D, S, capacity, begin, end)
 
 
-@part
 def _train_weights(net, parameters, data, work, optimizer, task, worker):
-    """Task of region 2: update of some panels of weights, and the squares they had."""
-    region = work.region[0]
-    step = _step(optimizer, region.step, region.weight, parameters[0])
-    at = worker * work.share
-    start, batch = region.start, region.batch
-    work.squares[task] = train_weights(
-        net, work.tasks[task], parameters, data, work, start, batch, at, step
-    )
+    """Task of region 2, or 3: update of some panels of weights; the squares they had."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(_train_weights, jit_options={"error_model": "numpy"})
+def _overload_train_weights(net, parameters, data, work, optimizer, task, worker):
+    def plain(net, parameters, data, work, optimizer, task, worker):
+        region = work.region[0]
+        step = _step(optimizer, optimizer.kind, region, 1.0, parameters[0])
+        at = worker * work.share
+        start, batch = region.start, region.batch
+        work.squares[task] = train_weights(
+            net, work.tasks[task], parameters, data, work, start, batch, at, step
+        )
+
+    def extended(net, parameters, data, work, optimizer, task, worker):
+        region, panels = work.region[0], work.tasks[task]
+        theta, m, v = parameters
+        clips = _clips(net, optimizer)
+        if region.phase == CLIPPED:
+            step = _more_step(optimizer, optimizer.kind, region, 0.0, theta)
+            update_clipped(net, panels, parameters, work, step)
+        else:
+            kind = GRADIENT if clips else optimizer.kind
+            step = _more_step(optimizer, kind, region, 1.0, theta)
+            at = worker * work.share
+            start, batch = region.start, region.batch
+            to = (theta, work.gradient if clips else m, v)
+            work.squares[task] = train_weights(
+                net, panels, to, data, work, start, batch, at, step
+            )
+            if clips:
+                squares = gradient_squares(net, panels, work.gradient)
+                work.gradient_squares[task] = squares
+
+    return extended if is_extended(net) else plain
+
+
+def _clips(net, optimizer):
+    """Whether gradients are clipped, so that steps have a third region."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(_clips, jit_options={"error_model": "numpy"})
+def _overload_clips(net, optimizer):
+    if is_extended(net):
+        return lambda net, optimizer: optimizer.max_grad_norm < math.inf
+    return lambda net, optimizer: False
 
 
 @part
-def _step(optimizer, t, weight, theta):
+def _step(optimizer, kind, region, objective, theta):
     """The scalars of the t-th update (t = 1, 2, ...), in theta's dtype.
 
-    ``weight`` is S, the sum of the weights of the batch.
+    ``objective`` is 1 if sums over the batch come to the update, and 0 if they are the
+    gradient of the objective already, which is to be clipped.
     """
-    rate = optimizer.learning_rate
+    t, rate = region.step, region.rate
     if optimizer.corrects_bias:
         rate *= math.sqrt(1.0 - optimizer.beta_2**t) / (1.0 - optimizer.beta_1**t)
     decays = (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.momentum)
-    kind, nesterov = optimizer.kind, optimizer.nesterov
-    return make_step(theta, kind, 1.0 / weight, optimizer.alpha, rate, decays, nesterov)
+    scale, alpha, nesterov = 1.0 / region.weight, optimizer.alpha, optimizer.nesterov
+    if objective == 0.0:
+        scale, alpha = region.clip, 0.0
+    return make_step(theta, kind, scale, alpha, rate, decays, nesterov)
+
+
+@part
+def _more_step(optimizer, kind, region, objective, theta):
+    """As ``_step`` for extended networks."""
+    step = _step(optimizer, kind, region, objective, theta)
+    return make_more_step(theta, step, optimizer, region.rate, region.step)
 
 
 @part
@@ -171,7 +237,7 @@ def _weight_of(data, start, batch):
 
 
 @part
-def _open_batch(data, work, start, batch, t, grain, workers):
+def _open_batch(data, work, start, batch, t, rate, grain, workers):
     """Open region 1 of a step: the rows start, ..., start + batch - 1 of the order.
 
     Not if their weights add up to 0, as a mean over them would mean nothing. Returns
@@ -182,13 +248,14 @@ def _open_batch(data, work, start, batch, t, grain, workers):
     if weight != 0.0:
         block = _block_rows(batch, work.block, grain, workers)
         region.phase, region.start, region.batch = ROWS, start, batch
-        region.block, region.step, region.weight = block, t, weight
+        region.block, region.weight = block, weight
+        region.step, region.rate = t, rate
         open_region(work.team, -(-batch // block))
     return weight != 0.0
 
 
 @part
-def _open_next(data, work, i, end, batch_size, losses, t, grain, workers):
+def _open_next(data, work, i, end, batch_size, rates, losses, t, grain, workers):
     """Open the first of the batches i, ..., end - 1 that can be, and return its number.
 
     Those before it change nothing, and their loss is 0.
@@ -197,7 +264,7 @@ def _open_next(data, work, i, end, batch_size, losses, t, grain, workers):
     while i < end:
         start = i * batch_size
         batch = min(batch_size, n - start)
-        if _open_batch(data, work, start, batch, t, grain, workers):
+        if _open_batch(data, work, start, batch, t, rates[i], grain, workers):
             break
         losses[i] = 0.0
         i += 1
@@ -212,6 +279,7 @@ def train_steps(
     optimizer,
     batches,
     batch_size,
+    rates,
     losses,
     taken,
     workers,
@@ -219,7 +287,8 @@ def train_steps(
 ):
     """Take the steps ``batches = (first, last)`` of an epoch, or help with them.
 
-    Batch i holds the rows ``order[i * batch_size : (i + 1) * batch_size]``.
+    Batch i holds the rows ``order[i * batch_size : (i + 1) * batch_size]`` and has the
+    learning rate ``rates[i]``.
     Everything that a step changes is in arrays, so that an interrupted call leaves
     whole steps behind: ``parameters`` (theta, m, v), ``losses[i]``, and ``taken[0]``,
     the number of updates since the optimizer was new. A batch whose weights add up to
@@ -229,14 +298,19 @@ def train_steps(
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
     opens = worker == 0  # the next batch
-    kind = optimizer[0].kind
+    clips = _clips(net, optimizer[0])
+    writes = CLIPPED if clips else WEIGHTS  # the phase that does
+    if optimizer[0].kind == GRADIENT:
+        writes = CLIPPED + 1
     while True:
-        unwritten = opens or region.phase == ROWS or kind == GRADIENT
+        unwritten = opens or region.phase < writes
         if is_stopped(work.team) and (worker > 0 or unwritten):
             break
         if opens:
             t = taken[0] + 1
-            i = _open_next(data, work, i, end, batch_size, losses, t, grain, workers)
+            i = _open_next(
+                data, work, i, end, batch_size, rates, losses, t, grain, workers
+            )
             if i == end:
                 break
             opens = False
@@ -244,7 +318,7 @@ def train_steps(
         task = task_of(ticket)
         if task >= 0:
             if region.phase == ROWS:
-                _train_rows(net, parameters[0], data, work, task, worker)
+                _train_rows(net, parameters[0], data, work, optimizer[0], task, worker)
             else:
                 _train_weights(net, parameters, data, work, optimizer[0], task, worker)
             finish_task(work.team)
@@ -255,6 +329,10 @@ def train_steps(
             wait_for_tasks(work.team, ticket)
             if region.phase == ROWS:
                 region.phase = WEIGHTS
+                open_region(work.team, work.tasks.shape[0])
+            elif region.phase == WEIGHTS and clips:
+                region.clip = clip_factor(work, optimizer[0].max_grad_norm)
+                region.phase = CLIPPED
                 open_region(work.team, work.tasks.shape[0])
             else:
                 alpha = optimizer[0].alpha
@@ -277,10 +355,11 @@ def _predict_block(net, theta, data, out, work, finite, task, worker):
     if not first_forward_block(net, data, start, theta, A, base, capacity, 0, batch):
         finite[0] = False
     for layer in range(1, net.depth):
+        finish_units(net, layer, A, work.slopes, base, capacity, 0, end, 0, 0)
         dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
     for b in range(0, batch, lanes):
         _read_outputs(net, A, base, capacity, b, scratch, at)
-        predict_lanes(net.loss, outputs, scratch, at)
+        predict_outputs(net, scratch, at)
         for r in range(min(lanes, batch - b)):
             to = (start + b + r) * outputs
             for o in range(outputs):

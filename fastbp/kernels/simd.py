@@ -459,6 +459,83 @@ def polynomial(typingctx, x, coefficients):
 
 
 @intrinsic
+def chebyshev(typingctx, x, coefficients):
+    """c_0 + c_1 T_1(x) + c_2 T_2(x) + ... by Clenshaw's recurrence, |x| <= 1.
+
+    The coefficients of the Chebyshev polynomials T are a tuple of constants, at least 2.
+    """
+
+    def codegen(context, builder, sig, args):
+        vector = args[0].type
+        first, *terms = (
+            emit_splat(builder, context.cast(builder, c, types.float64, x.dtype), vector)
+            for c in cgutils.unpack_tuple(builder, args[1])
+        )
+        twice = builder.fadd(args[0], args[0])
+        last, before = terms.pop(), ir.Constant(vector, None)
+        while terms:
+            sum_ = emit_fma(builder, twice, last, builder.fsub(terms.pop(), before))
+            last, before = sum_, last
+        return emit_fma(builder, args[0], last, builder.fsub(first, before))
+
+    return x(x, coefficients), codegen
+
+
+@intrinsic
+def mixed(typingctx, a, b):
+    """A number whose 64 bits all depend on all bits of a and b.
+
+    SplitMix64 (Steele, Lea and Flood, 2014), which starts at a and goes b + 1 steps.
+    """
+
+    def codegen(context, builder, sig, args):
+        int64 = ir.IntType(64)
+        steps = builder.add(args[1], int64(1))
+        x = builder.add(args[0], builder.mul(steps, int64(0x9E3779B97F4A7C15)))
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            x = builder.xor(x, builder.lshr(x, int64(shift)))
+            x = builder.mul(x, int64(factor))
+        return builder.xor(x, builder.lshr(x, int64(31)))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def random_lanes(typingctx, like, key, first, share):
+    """Mask that is true in about ``share`` of the lanes, 0 <= share <= 1.
+
+    Counter-based (as Salmon et al., 2011): lane i depends on ``key`` and on the counter
+    first + i alone, modulo 2^32. It compares 32 bits: two rounds of shifts, products and
+    the two halves of the key, the multipliers of Wellons' "lowbias32".
+    """
+    mask = _mask_of(like)
+
+    def codegen(context, builder, sig, args):
+        _, key, first, share = args
+        int32, int64 = ir.IntType(32), ir.IntType(64)
+        integers = ir.VectorType(int32, like.lanes)
+
+        def splat32(number):
+            return emit_splat(builder, builder.trunc(number, int32), integers)
+
+        numbers = ir.Constant(integers, list(range(like.lanes)))
+        x = builder.add(splat32(first), numbers)
+        for half in (key, builder.lshr(key, int64(32))):
+            x = builder.xor(x, splat32(half))
+            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, None)):
+                x = builder.xor(x, builder.lshr(x, _every_lane(integers, shift)))
+                if factor:
+                    x = builder.mul(x, _every_lane(integers, factor))
+        scaled = builder.fmul(share, ir.Constant(share.type, 2.0**32))
+        limit = splat32(builder.fptoui(scaled, int64))
+        below = builder.icmp_unsigned("<", x, limit)
+        all_ = builder.fcmp_ordered(">=", share, ir.Constant(share.type, 1.0))
+        return builder.or_(below, emit_splat(builder, all_, below.type))
+
+    return mask(like, types.int64, types.int64, types.float64), codegen
+
+
+@intrinsic
 def constant(typingctx, like, value):
     """``value`` rounded to the vector's dtype, in every lane."""
 

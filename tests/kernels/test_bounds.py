@@ -113,10 +113,11 @@ def test_a_fit_in_too_little_memory_is_an_error(name, n_threads):
     data = network.training_data(plan, np.ones((90, 5)), np.ones(90), None, np.arange(90))
     work = network.training_workspace(plan, 90, n_threads, coefs)
     optimizer = np.zeros(1, OPTIMIZER)
-    optimizer["learning_rate"] = optimizer["epsilon"] = 1e-3
+    optimizer["epsilon"] = 1e-3
 
     def train(work):
-        args = (plan.net, parameters, work, data, optimizer, (0, 1), 90, np.zeros(1))
+        args = (plan.net, parameters, work, data, optimizer, (0, 1), 90)
+        args = (*args, np.full(1, 1e-3), np.zeros(1))
         team = threads.Team("train_steps", plan.dtype, work.team)
         try:
             team.call((*args, np.zeros(1, np.int64)), n_threads)
