@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "GridSearchCV",
     "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
+    "RandomizedSearchCV",
     "clear_cache",
+    "fit_many",
     "kernels",
     "to_onnx",
     "warmup",
@@ -20,12 +23,17 @@ if TYPE_CHECKING:
     from fastbp.estimators import MLPClassifier, MLPRegressor
     from fastbp.export import to_onnx
     from fastbp.maintenance import warmup
+    from fastbp.many import fit_many
+    from fastbp.search import GridSearchCV, RandomizedSearchCV
 
 _MODULES = {
     "LossCurveDisplay": "display",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
+    "GridSearchCV": "search",
+    "RandomizedSearchCV": "search",
     "clear_cache": "cache",
+    "fit_many": "many",
     "to_onnx": "export",
     "warmup": "maintenance",
 }

@@ -39,7 +39,7 @@ from fastbp import (
     rows,
     training,
 )
-from fastbp.callbacks import CallbackSupportMixin, Events
+from fastbp.callbacks import CallbackSupportMixin, Events, with_callbacks
 from fastbp.gradients import GradientReport
 from fastbp.initial import initial_weights
 from fastbp.messages import warn
@@ -171,8 +171,18 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         report()
         return self
 
-    def _fit_checked(self, X, y, given, incremental, classes):
-        """``_fit`` without its last words, the warnings, which this returns."""
+    @with_callbacks
+    def _fit_rows(self, X, y, sample_weight, rows) -> Callable[[], None]:
+        """Fit to some rows, given by their numbers; return what warns if need be."""
+        with self._names_kept_on_failure():
+            return self._fit_checked(X, y, Given(sample_weight), False, None, rows)
+
+    def _fit_checked(self, X, y, given, incremental, classes, numbers=None):
+        """``_fit`` without its last words, the warnings, which this returns.
+
+        With ``numbers`` of rows the training is that with these rows of X, y and the
+        sample weights alone; they are read where they are.
+        """
         hidden = parameters.hidden_layer_sizes(self)
         activations = parameters.activations(self, len(hidden))
         dropout = parameters.dropout_rates(self, len(hidden))
@@ -180,10 +190,11 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
         told = X, y, given.sample_weight
         X, y = self._check_X_y(X, y, reset=not goes_on)
+        order = np.arange(X.shape[0]) if numbers is None else numbers
         sample_weight, scale = _checked_sample_weight(
-            given.sample_weight, X, self._weights_of_classes(y)
+            given.sample_weight, X, self._weights_of_classes(y, order)
         )
-        labels = self._encode(y, incremental, classes)
+        labels = self._encode(y[order], incremental, classes)
         units = (X.shape[1], *hidden, labels.n_outputs)
         random_state = self._generator(goes_on and incremental)
         if goes_on:
@@ -200,7 +211,10 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             sparse=issparse(X),
             extras=extras,
         )
-        order = np.arange(X.shape[0])
+        if numbers is not None:
+            targets = np.zeros((len(y), *labels.targets.shape[1:]), labels.targets.dtype)
+            targets[order] = labels.targets
+            labels = labels._replace(targets=targets)
         rows = training.Rows(X, labels.targets, sample_weight, order, scale)
 
         def attributes(coefs, intercepts):
@@ -365,8 +379,11 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             optimizer=optimizer is not None and optimizer.is_extended,
         )
 
-    def _weights_of_classes(self, y) -> np.ndarray | None:
-        """One weight a row for its class, if classes have weights."""
+    def _weights_of_classes(self, y, rows=None) -> np.ndarray | None:
+        """One weight a row of y for its class, if classes have weights.
+
+        Only some ``rows`` count, if these are given.
+        """
         return None
 
     def _trained(self, trainer, incremental) -> Outcome:
@@ -508,7 +525,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
                 rows.order,
                 random_state=random_state,
                 test_size=self.validation_fraction,
-                stratify=self._strata(labels),
+                stratify=self._strata(labels, rows.order),
             )
         if len(held_out) < 2:
             raise ValueError(

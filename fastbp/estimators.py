@@ -399,10 +399,10 @@ estimator, default='glorot_uniform'
         self._check_known(y, known, binarizer, True)
         return self._numbered(y, known, binarizer)
 
-    def _weights_of_classes(self, y):
+    def _weights_of_classes(self, y, rows=None):
         if self.class_weight is None:
             return None
-        return compute_sample_weight(self.class_weight, y)
+        return compute_sample_weight(self.class_weight, y, indices=rows)
 
     def _check_known(self, y, known, binarizer, incremental) -> None:
         """Training may go on only with labels that it began with."""
@@ -441,11 +441,11 @@ estimator, default='glorot_uniform'
             )
         return None
 
-    def _strata(self, labels):
+    def _strata(self, labels, rows):
         """What early stopping stratifies by: as in scikit-learn, binary targets only."""
         if labels.n_outputs > 1:
             return None
-        return labels.targets.reshape(-1, 1).astype(bool)
+        return labels.targets[rows].reshape(-1, 1).astype(bool)
 
     def _score_outputs(self, outputs, targets, labels, sample_weight) -> float:
         """Accuracy; of whole rows for multilabel targets."""
@@ -752,7 +752,7 @@ n_features_in_, feature_names_in_
                 f"the smallest is {targets.min()}."
             )
 
-    def _strata(self, labels):
+    def _strata(self, labels, rows):
         """Early stopping does not stratify numbers."""
 
     def _score_outputs(self, outputs, targets, labels, sample_weight) -> float:

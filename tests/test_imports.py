@@ -20,7 +20,7 @@ KERNELS = [name for name in SOURCES if name.startswith("kernels.")]
 #: Who may import whom: the modules of a row those of the same row and further down.
 ROWS = [
     {"__init__", "__main__"},
-    {"maintenance", "export", "display"},
+    {"maintenance", "export", "display", "many", "search"},
     {"estimators"},
     {"base"},
     {"gradients"},

@@ -1,0 +1,140 @@
+"""Many independent models at once, one a thread, from the same rows where they are."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn import clone, config_context, get_config
+from sklearn.utils.validation import validate_data
+
+from fastbp import launch, parameters
+from fastbp.base import BaseMLP
+from fastbp.typing import Matrix
+
+Model = TypeVar("Model", bound=BaseMLP)
+
+
+def fit_many(
+    estimators: Sequence[Model],
+    X: Matrix,
+    y: Matrix,
+    folds: Sequence[ArrayLike | None] | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+    n_jobs: int | None = None,
+) -> list[Model]:
+    """Fit estimators in threads, each to rows of the same data.
+
+    Parameters
+    ----------
+    estimators : sequence of MLPClassifier or MLPRegressor
+        They are fitted in place. One that comes twice is an error.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Checked and converted once for all, and then read where it is: no fold is copied.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    folds : sequence of array-like of int, default=None
+        For each estimator the numbers of its training rows; None is all rows.
+    sample_weight : array-like of shape (n_samples,), default=None
+    n_jobs : int or None, default=None
+        Threads at most; None and -1 leave it to the machine (see ``fastbp.launch``).
+
+    Returns
+    -------
+    list of estimator
+        The estimators. Each has the bits that ``fit(X[rows], y[rows])`` gives it.
+
+    Raises
+    ------
+    TypeError
+        If an estimator is of another class.
+    ValueError
+        As for ``fit``, for the first estimator that fails; the others are fitted.
+
+    Examples
+    --------
+    >>> from fastbp import MLPClassifier, fit_many
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import StratifiedKFold
+    >>> X, y = load_iris(return_X_y=True)
+    >>> splits = list(StratifiedKFold().split(X, y))
+    >>> models = [MLPClassifier(tol=0.1, random_state=0) for _ in splits]
+    >>> models = fit_many(models, X, y, [train for train, _ in splits])
+    >>> len(models)
+    5
+    """
+    estimators = list(estimators)
+    rows_of = list(folds) if folds is not None else [None] * len(estimators)
+    if len(rows_of) != len(estimators):
+        raise ValueError(
+            f"folds must have rows for each of the {len(estimators)} estimators, got "
+            f"{len(rows_of)}."
+        )
+    for estimator in estimators:
+        if not isinstance(estimator, BaseMLP):
+            raise TypeError(
+                "fit_many takes fastbp's MLPClassifier and MLPRegressor, got "
+                f"{type(estimator).__name__}."
+            )
+    if len({id(estimator) for estimator in estimators}) < len(estimators):
+        raise ValueError("fit_many got the same estimator twice: clone it.")
+    checked: dict[tuple, tuple] = {}
+    for estimator in estimators:
+        estimator._check_parameters()
+        key = (type(estimator), estimator.dtype)
+        if key not in checked:
+            checked[key] = clone(estimator)._check_X_y(X, y, reset=True)
+    n_samples = len(next(iter(checked.values()))[1]) if checked else 0
+    indices = [_row_numbers(rows, n_samples) for rows in rows_of]
+
+    config = get_config()  # of this thread; the others begin with the defaults
+
+    def fit(i: int) -> Callable[[], None]:
+        estimator = estimators[i]
+        data, targets = checked[type(estimator), estimator.dtype]
+        with config_context(**{**config, "assume_finite": True}):
+            report = estimator._fit_rows(data, targets, sample_weight, indices[i])
+            validate_data(estimator, X, skip_check_array=True, reset=True)
+        return report
+
+    longest_first = sorted(
+        range(len(estimators)),
+        key=lambda i: -_work(estimators[i], indices[i], X),
+    )
+    with ThreadPoolExecutor(launch.thread_limit(n_jobs), "fastbp-many") as pool:
+        futures = {i: pool.submit(fit, i) for i in longest_first}
+        try:
+            errors = [futures[i].exception() for i in range(len(estimators))]
+        except BaseException:  # Ctrl-C: what has not begun shall not
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for i, error in enumerate(errors):
+        if error is None:
+            futures[i].result()()
+    for error in errors:
+        if error is not None:
+            raise error
+    return estimators
+
+
+def _row_numbers(rows: ArrayLike | None, n_samples: int) -> np.ndarray:
+    """Numbers of rows as the kernels read them; a mask is its places."""
+    if rows is None:
+        return np.arange(n_samples)
+    numbers = np.asarray(rows)
+    if numbers.dtype == bool:
+        numbers = np.flatnonzero(numbers)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "ui" or numbers.size == 0:
+        raise ValueError("folds must hold arrays of row numbers, each with one at least.")
+    if numbers.min() < -n_samples or numbers.max() >= n_samples:
+        raise ValueError(f"folds have numbers of rows that X, of {n_samples}, has not.")
+    return numbers % n_samples
+
+
+def _work(estimator: BaseMLP, rows: np.ndarray, X: Any) -> float:
+    """What a fit may cost, in some unit."""
+    units = [np.shape(X)[1], *parameters.hidden_layer_sizes(estimator)]
+    weights = sum(a * b for a, b in pairwise([*units, 1]))
+    return float(len(rows) * weights * estimator.max_iter)

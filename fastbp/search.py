@@ -1,0 +1,126 @@
+"""scikit-learn's searches, in threads where that is the faster way.
+
+Fits of fastbp's estimators release the interpreter's lock, so threads train them side by
+side without processes to start, data to send and modules to import; kernels are compiled
+and loaded once. Everything else is scikit-learn's own code, so are the results.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+from joblib import parallel_config
+from joblib.parallel import (
+    LokyBackend,
+    SequentialBackend,
+    ThreadingBackend,
+    get_active_backend,
+)
+from sklearn import model_selection
+from sklearn.pipeline import Pipeline
+
+from fastbp import launch
+from fastbp.base import BaseMLP
+from fastbp.typing import Matrix
+
+
+def _trains_in_threads(estimator: Any) -> bool:
+    """Whether it is one of fastbp's, or a pipeline that ends with one."""
+    while isinstance(estimator, Pipeline) and estimator.steps:
+        estimator = estimator.steps[-1][1]
+    return isinstance(estimator, BaseMLP)
+
+
+def _threads_for(search: Any) -> AbstractContextManager:
+    """Threads for fastbp's estimators, unless another backend than joblib's is active."""
+    backend, n_jobs = get_active_backend()
+    chosen = not isinstance(backend, LokyBackend | ThreadingBackend | SequentialBackend)
+    if chosen or not _trains_in_threads(search.estimator):
+        return nullcontext()
+    if search.n_jobs is None and n_jobs in (None, 1):
+        n_jobs = launch.thread_limit()
+    return parallel_config("threading", n_jobs=n_jobs)
+
+
+class GridSearchCV(model_selection.GridSearchCV):
+    """scikit-learn's :class:`sklearn.model_selection.GridSearchCV`, in threads.
+
+    The same parameters, attributes and results. Estimators of fastbp's, and pipelines
+    that end with one, are fitted in threads of this process, whatever else scikit-learn
+    would do by default; all others as scikit-learn does it, and so are all in a
+    ``joblib.parallel_config`` of another backend (Dask, Ray).
+
+    Parameters
+    ----------
+    estimator, param_grid, scoring, n_jobs, refit, cv, verbose, pre_dispatch, \
+error_score, return_train_score
+        As for scikit-learn's, but for fastbp's estimators ``n_jobs=None`` leaves the
+        number of threads to the machine (see ``fastbp.launch``).
+
+    Examples
+    --------
+    >>> from fastbp import GridSearchCV, MLPClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MLPClassifier(tol=0.1, random_state=0)
+    >>> search = GridSearchCV(model, {"alpha": [0.01, 1.0]}, cv=2).fit(X, y)
+    >>> sorted(search.best_params_)
+    ['alpha']
+    """
+
+    def fit(self, X: Matrix, y: Any = None, **params: Any) -> Self:
+        """Fit with all sets of parameters, as scikit-learn's does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        **params : dict
+            Go to ``fit`` of the estimator, the splitter and the scorer.
+
+        Returns
+        -------
+        self : object
+        """
+        with _threads_for(self):
+            return super().fit(X, y, **params)
+
+
+class RandomizedSearchCV(model_selection.RandomizedSearchCV):
+    """scikit-learn's :class:`sklearn.model_selection.RandomizedSearchCV`, in threads.
+
+    Parameters
+    ----------
+    estimator, param_distributions, n_iter, scoring, n_jobs, refit, cv, verbose, \
+pre_dispatch, random_state, error_score, return_train_score
+        As for scikit-learn's; see :class:`GridSearchCV` for ``n_jobs`` and threads.
+
+    Examples
+    --------
+    >>> from fastbp import MLPClassifier, RandomizedSearchCV
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MLPClassifier(tol=0.1, random_state=0)
+    >>> search = RandomizedSearchCV(
+    ...     model, {"alpha": loguniform(1e-4, 1)}, n_iter=3, cv=2, random_state=0
+    ... ).fit(X, y)
+    >>> sorted(search.best_params_)
+    ['alpha']
+    """
+
+    def fit(self, X: Matrix, y: Any = None, **params: Any) -> Self:
+        """Fit with parameters drawn at random, as scikit-learn's does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        **params : dict
+            Go to ``fit`` of the estimator, the splitter and the scorer.
+
+        Returns
+        -------
+        self : object
+        """
+        with _threads_for(self):
+            return super().fit(X, y, **params)

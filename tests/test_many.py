@@ -1,0 +1,231 @@
+"""Many models at once, and searches in threads: the same results as one by one."""
+
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+from joblib.parallel import get_active_backend
+from scipy.sparse import csr_array
+from scipy.stats import loguniform
+from sklearn import model_selection as reference
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fastbp import (
+    GridSearchCV,
+    MLPClassifier,
+    MLPRegressor,
+    RandomizedSearchCV,
+    fit_many,
+    launch,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+X, Y = load_digits(n_class=5, return_X_y=True)
+X = X / 16
+WEIGHTS = np.random.default_rng(0).uniform(0.5, 2, len(X))
+SPLITS = list(StratifiedKFold(3).split(X, Y))
+TRAIN = [train for train, _ in SPLITS]
+QUICK = {"hidden_layer_sizes": (20,), "max_iter": 3, "random_state": 0}
+
+
+def same(a, b):
+    """Whether two models have the same bits."""
+    pairs = zip((*a.coefs_, *a.intercepts_), (*b.coefs_, *b.intercepts_), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+MODELS = {
+    "classifiers": MLPClassifier(**QUICK),
+    "early stopping": MLPClassifier(**QUICK, early_stopping=True),
+    "class weights": MLPClassifier(**QUICK, class_weight="balanced"),
+    "float32": MLPClassifier(**QUICK, dtype="float32"),
+    "lbfgs": MLPClassifier(**QUICK, solver="lbfgs"),
+    "dropout": MLPClassifier(**QUICK, dropout=0.3),
+    "regressors": MLPRegressor(**QUICK),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", [np.asarray, csr_array])
+@pytest.mark.parametrize("name", MODELS)
+def test_each_model_is_that_of_its_rows(name, kind, weighted):
+    data, weight = kind(X), WEIGHTS if weighted else None
+    models = [clone(MODELS[name]) for _ in TRAIN]
+    assert fit_many(models, data, Y, TRAIN, sample_weight=weight) is not None
+    for model, rows in zip(models, TRAIN, strict=True):
+        alone = clone(model)
+        alone.fit(data[rows], Y[rows], None if weight is None else weight[rows])
+        assert same(model, alone)
+        assert model.loss_curve_ == alone.loss_curve_ if name != "lbfgs" else True
+        assert vars(model).keys() == vars(alone).keys()
+
+
+def test_different_models_share_the_data_and_none_is_copied(monkeypatch):
+    models = [
+        MLPClassifier(**{**QUICK, "hidden_layer_sizes": (n,)}, dtype=dtype)
+        for n in (5, 30)
+        for dtype in ("float32", "float64")
+    ]
+    seen = []
+    check = MLPClassifier._check_X_y
+
+    def watched(self, X, y, **options):
+        found = check(self, X, y, **options)
+        seen.append(found[0])
+        return found
+
+    monkeypatch.setattr(MLPClassifier, "_check_X_y", watched)
+    fit_many(models, X, Y)
+    addresses = {array.ctypes.data for array in seen}
+    assert len(seen) == 6
+    assert len(addresses) == 2  # one for each dtype
+
+
+def test_labels_that_only_some_rows_have_are_theirs():
+    few = np.flatnonzero(Y < 3)
+    models = [MLPClassifier(**QUICK), MLPClassifier(**QUICK)]
+    one, all_ = fit_many(models, X, Y, [few, None])
+    np.testing.assert_array_equal(one.classes_, [0, 1, 2])
+    assert same(one, MLPClassifier(**QUICK).fit(X[few], Y[few]))
+    assert same(all_, MLPClassifier(**QUICK).fit(X, Y))
+
+
+def test_masks_negative_numbers_and_frames():
+    frame = pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
+    mask = np.arange(len(X)) % 3 > 0
+    last = np.arange(-300, 0)
+    models = [MLPClassifier(**QUICK), MLPClassifier(**QUICK)]
+    a, b = fit_many(models, frame, Y, [mask, last])
+    assert same(a, MLPClassifier(**QUICK).fit(X[mask], Y[mask]))
+    assert same(b, MLPClassifier(**QUICK).fit(X[last], Y[last]))
+    assert list(a.feature_names_in_) == list(frame.columns)
+    a.predict(frame)  # without a warning of names
+
+
+def test_what_is_wrong_is_named():
+    model = MLPClassifier(**QUICK)
+    with pytest.raises(TypeError, match="got LogisticRegression"):
+        fit_many([LogisticRegression()], X, Y)
+    with pytest.raises(ValueError, match="the same estimator twice"):
+        fit_many([model, model], X, Y)
+    with pytest.raises(ValueError, match="rows for each of the 1 estimators, got 2"):
+        fit_many([model], X, Y, [None, None])
+    for rows in ([], [[1, 2]], [0.5], ["a"]):
+        with pytest.raises(ValueError, match="folds must hold arrays of row numbers"):
+            fit_many([model], X, Y, [rows])
+    with pytest.raises(ValueError, match="folds have numbers of rows that X, of 901"):
+        fit_many([model], X, Y, [[0, 901]])
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        fit_many([model], X * np.nan, Y)
+    assert not hasattr(model, "coefs_")
+    assert fit_many([], X, Y) == []
+
+
+def test_a_fit_that_fails_leaves_the_others_fitted():
+    good, bad = MLPClassifier(**QUICK), MLPClassifier(**QUICK, learning_rate_init=1e300)
+    with pytest.raises(ValueError, match="Solver produced"):
+        fit_many([bad, good], X, Y)
+    assert hasattr(good, "coefs_")
+    assert not hasattr(bad, "coefs_")
+
+
+@pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
+def test_warnings_come_from_the_callers_line():
+    with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(3\)") as record:
+        fit_many([MLPClassifier(**QUICK), MLPClassifier(**QUICK)], X, Y)
+    assert [w.filename for w in record] == [__file__] * 2
+
+
+# ------------------------------------------------------------- searches
+
+
+def scores_of(search):
+    return {
+        name: values
+        for name, values in search.cv_results_.items()
+        if "time" not in name and name != "params"
+    }
+
+
+GRID = {"mlpclassifier__alpha": [0.1, 1.0], "mlpclassifier__activation": ["relu", "tanh"]}
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2])
+def test_a_grid_search_is_scikit_learns(n_jobs):
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier(**QUICK))
+    options = {"cv": 3, "return_train_score": True, "scoring": ["accuracy", "f1_macro"]}
+    options["refit"] = "accuracy"
+    ours = GridSearchCV(pipeline, GRID, n_jobs=n_jobs, **options).fit(X, Y)
+    theirs = reference.GridSearchCV(pipeline, GRID, **options).fit(X, Y)
+    found, truth = scores_of(ours), scores_of(theirs)
+    assert found.keys() == truth.keys()
+    for name, values in truth.items():
+        np.testing.assert_array_equal(found[name], values)
+    assert ours.best_params_ == theirs.best_params_
+    np.testing.assert_array_equal(ours.predict_proba(X), theirs.predict_proba(X))
+    assert clone(ours).get_params().keys() == theirs.get_params().keys()
+
+
+def test_a_randomized_search_is_scikit_learns():
+    draws = {"alpha": loguniform(1e-3, 10)}
+    options = {"n_iter": 4, "cv": 2, "random_state": 0}
+    ours, theirs = (
+        search(MLPClassifier(**QUICK), draws, **options).fit(X, Y, sample_weight=WEIGHTS)
+        for search in (RandomizedSearchCV, reference.RandomizedSearchCV)
+    )
+    for name, values in scores_of(theirs).items():
+        np.testing.assert_array_equal(scores_of(ours)[name], values)
+
+
+def test_fits_that_fail_are_scored_as_scikit_learn_does():
+    grid = {"learning_rate_init": [1e-3, 1e300]}
+    search = GridSearchCV(MLPClassifier(**QUICK), grid, cv=2, error_score=-1.0)
+    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 4"):
+        search.fit(X, Y)
+    assert search.cv_results_["mean_test_score"][1] == -1.0
+
+
+class Witness(ClassifierMixin, BaseEstimator):
+    """Tells which backend it is fitted under, and in which thread."""
+
+    seen: list = []  # noqa: RUF012 - of the class: clones are to write to it
+
+    def __init__(self, alpha=0):
+        self.alpha = alpha
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.seen.append(type(get_active_backend()[0]).__name__)
+        return self
+
+    def predict(self, X):
+        return np.zeros(len(X))
+
+
+class ThreadWitness(MLPClassifier):
+    """An estimator of fastbp's that tells in which thread it is fitted."""
+
+    threads: set = set()  # noqa: RUF012 - of the class: clones are to write to it
+
+    def fit(self, X, y):
+        self.threads.add(threading.current_thread())
+        return super().fit(X, y)
+
+
+def test_threads_are_for_fastbps_estimators_only():
+    ThreadWitness.threads.clear()
+    GridSearchCV(ThreadWitness(**QUICK), {"alpha": [0.1, 0.2]}, cv=3, refit=False).fit(
+        X, Y
+    )
+    in_threads = threading.main_thread() not in ThreadWitness.threads
+    assert in_threads or launch.thread_limit() == 1
+    Witness.seen.clear()
+    GridSearchCV(Witness(), {"alpha": [1, 2]}, cv=2, refit=False).fit(X, Y)
+    assert set(Witness.seen) <= {"LokyBackend", "SequentialBackend"}
