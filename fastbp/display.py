@@ -142,5 +142,6 @@ class LossCurveDisplay:
                 epochs, self.validation_scores, "C2--", label="validation score" + of_name
             )
             self.score_ax_.set_ylabel("score")
-        ax.legend(handles=self.lines_, loc="best")
+        # on top of all lines, where falling losses and rising scores leave room
+        (self.score_ax_ or ax).legend(handles=self.lines_, loc="center right")
         return self
