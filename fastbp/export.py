@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import MLPClassifier, MLPRegressor
+from fastbp.tables import SELU_ALPHA, SELU_SCALE
 
 #: ONNX operators of the activations, hidden and output.
 _OPERATORS = {
@@ -19,6 +20,7 @@ _OPERATORS = {
     "softmax": "Softmax",
     "exp": "Exp",
 }
+_END = np.iinfo(np.int64).max  # of a slice
 #: Probabilities as dictionaries, as an array, or as a column for each class; skl2onnx
 #: names the first and the last by the classes unless told not to ('nocl').
 _CLASSIFIER_OPTIONS = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
@@ -164,6 +166,7 @@ class _Graph:
         self._type = _tensor_type(operator)
         double = self._type is DoubleTensorType
         self._element = TensorProto.DOUBLE if double else TensorProto.FLOAT
+        self._int64 = TensorProto.INT64
 
     def node(
         self, kind: str, inputs: list[str], output: str = "", **attributes: Any
@@ -190,15 +193,60 @@ class _Graph:
         units = columns[0]
         if len(columns) > 1:
             units = self.node("Concat", columns, axis=1)
-        last = len(model.coefs_) - 1
+        last, hidden = len(model.coefs_) - 1, model.activation
+        if isinstance(hidden, str):
+            hidden = [hidden] * last
         for i, (W, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
             parameters = [self.constant("coefs", W), self.constant("intercepts", b)]
             units = self.node("Gemm", [units, *parameters])
-            activation = model.out_activation_ if i == last else model.activation
-            axis = {"axis": 1} if activation == "softmax" else {}
-            name = output if i == last else ""
-            units = self.node(_OPERATORS[activation], [units], name, **axis)
+            activation = model.out_activation_ if i == last else hidden[i]
+            units = self.activation(activation, units, output if i == last else "")
         return units
+
+    def activation(self, kind: str, z: str, output: str) -> str:
+        """The name of f(z); those that ONNX has no operator for in float64 in parts."""
+        if kind in _OPERATORS:
+            axis = {"axis": 1} if kind == "softmax" else {}
+            return self.node(_OPERATORS[kind], [z], output, **axis)
+        if kind == "silu":
+            return self.node("Mul", [z, self.node("Sigmoid", [z])], output)
+        if kind == "mish":
+            tanh = self.node("Tanh", [self._softplus(z)])
+            return self.node("Mul", [z, tanh], output)
+        if kind == "softplus":
+            return self._softplus(z, output)
+        if kind == "leaky_relu":
+            return self.node("Max", [z, self._times(z, 0.01)], output)
+        if kind == "gelu":
+            erf = self.node("Erf", [self._times(z, np.sqrt(0.5))])
+            both = self.node("Add", [erf, self._number(1.0)])
+            return self.node("Mul", [self._times(z, 0.5), both], output)
+        if kind == "cumulative_softplus":
+            ends = [
+                self.constant("ends", np.array([n]), self._int64) for n in (0, 1, _END)
+            ]
+            along = self.constant("axis", np.array([1]), self._int64)
+            first = self.node("Slice", [z, ends[0], ends[1], along])
+            steps = self._softplus(self.node("Slice", [z, ends[1], ends[2], along]))
+            both = self.node("Concat", [first, steps], axis=1)
+            return self.node("CumSum", [both, along], output)
+        scale, alpha = (SELU_SCALE, SELU_ALPHA) if kind == "selu" else (1.0, 1.0)
+        exp = self.node("Exp", [self.node("Min", [z, self._number(0.0)])])
+        below = self._times(self.node("Sub", [exp, self._number(1.0)]), alpha)
+        both = self.node("Add", [self.node("Relu", [z]), below])
+        return self._times(both, scale, output)
+
+    def _number(self, value: float) -> str:
+        return self.constant("number", np.array([value]))
+
+    def _times(self, z: str, factor: float, output: str = "") -> str:
+        return self.node("Mul", [z, self._number(factor)], output)
+
+    def _softplus(self, z: str, output: str = "") -> str:
+        """log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)"""
+        e = self.node("Exp", [self.node("Neg", [self.node("Abs", [z])])])
+        rest = self.node("Log", [self.node("Add", [e, self._number(1.0)])])
+        return self.node("Add", [self.node("Relu", [z]), rest], output)
 
 
 def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:

@@ -13,6 +13,7 @@ IDENTITY, LOGISTIC, TANH, RELU = range(4)
 #: Those that it does not have (see ``kernels.hidden``); their numbers follow.
 MORE_ACTIVATIONS = ("leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus")
 LEAKY_RELU, ELU, SELU, GELU, SILU, MISH, SOFTPLUS = range(4, 11)
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 #: In place of an activation's number: its slope is stored, not known from its value.
 STORED = -1
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import fastbp
 from fastbp import MLPClassifier, MLPRegressor
+from fastbp.tables import MORE_ACTIVATIONS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -99,6 +100,27 @@ def test_onnx_has_every_activation(activation, hidden):
     np.testing.assert_allclose(
         found, model.predict(X), rtol=0, atol=TOLERANCES["float64"]
     )
+
+
+@pytest.mark.parametrize("activation", MORE_ACTIVATIONS)
+def test_onnx_has_the_activations_that_scikit_learn_has_not(activation):
+    dtype = "float32" if activation == "gelu" else "float64"  # ONNX Runtime's Erf
+    rows = X.astype(dtype)
+    model = MLPRegressor(**QUICK, activation=[activation, "tanh"]).fit(rows, T)
+    found = run(fastbp.to_onnx(model, rows), {"X": rows})["variable"]
+    np.testing.assert_allclose(found, model.predict(rows), rtol=0, atol=TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss": "gamma"}, {"loss": "quantile", "quantile": [0.1, 0.5, 0.9]}],
+    ids=["gamma", "quantiles"],
+)
+def test_onnx_has_the_outputs_that_scikit_learn_has_not(options):
+    model = MLPRegressor(**QUICK, **options).fit(X, np.exp(T[:, 0]))
+    found = run(fastbp.to_onnx(model, X), {"X": X})["variable"]
+    expected = model.predict(X).reshape(len(X), -1)
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCES["float64"])
 
 
 def test_onnx_of_a_pipeline_of_columns():

@@ -48,12 +48,13 @@ from fastbp.tables import (
     MISH,
     RELU,
     SELU,
+    SELU_ALPHA,
+    SELU_SCALE,
     SILU,
     STORED,
     TANH,
 )
 
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 _ROOT_HALF = 0.7071067811865476
 _PEAK = 0.3989422804014327  # density of the normal distribution at 0
 #: log(erfcx(x) / t) with t = 2 / (2 + x) in Chebyshev polynomials of 2 t - 1, x >= 0;
@@ -140,7 +141,7 @@ def _value_and_slope(kind, z):
         below = vexpm1(z)
         a, slope = select(above, z, below), select(above, one, below + one)
     elif kind == SELU:
-        scale, alpha = constant(z, _SELU_SCALE), constant(z, _SELU_ALPHA)
+        scale, alpha = constant(z, SELU_SCALE), constant(z, SELU_ALPHA)
         below = alpha * vexpm1(z)
         a = scale * select(above, z, below)
         slope = scale * select(above, one, below + alpha)
