@@ -498,7 +498,11 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             vars(model).update(attributes(*weights()))
             vars(model).pop("feature_names_in_", None)  # X is an array
             weighs = {} if sample_weight is None else {"sample_weight": sample_weight}
-            return float(scorer(model, X, y, **weighs))
+            try:
+                return float(scorer(model, X, y, **weighs))
+            except AttributeError as error:  # it asks for what a regressor has not
+                name = type(self).__name__
+                raise ValueError(f"{scoring=} is not for {name}: {error}") from error
 
         shown = given.X_val is not None or scoring == "loss"
         return rows, Validation(X, score, loss if shown else None, self.early_stopping)

@@ -112,6 +112,29 @@ VALID = {
         ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"), FLAG
     ),
 }
+#: What scikit-learn's networks do not have: other parameters, other values of its own.
+BEYOND = {
+    "activation": one(
+        *("leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus"),
+        *(["relu"], ["gelu", "tanh"], ("elu",) * 3, []),
+    ),
+    "solver": one("adamw", "rmsprop", "nadam"),
+    "learning_rate": one("cosine", "one_cycle", "reduce_on_plateau"),
+    "loss": one("gamma", "absolute_error", "huber", "quantile"),
+    "init": one("he_normal", "lecun_normal", "orthogonal"),
+    "frozen_layers": one(0, 1, 2),
+    "dropout": one(0.5, 0.1, 0.0, 1 - 1e-16, 5e-324, [0.5], (0.2, 0.3)),
+    "weight_decay": one(0.01, 0, 1.0, 1e10, None),
+    "max_grad_norm": one(1.0, 1e-3, 1e300, 5e-324, None),
+    "warmup_epochs": one(0, 1, 0.5, 1e300, 5e-324),
+    "scoring": one(None, "loss", "r2", "accuracy", "neg_log_loss"),
+    "restore_best_weights": FLAG,
+    "max_time": one(1e9, 1e-9, None),
+    "class_weight": one(None, "balanced", {0: 2.0}, {"a": 0.0, 1: 3}),
+    "label_smoothing": one(0.1, 0.0, 1 - 1e-16),
+    "quantile": one(0.5, 0.9, [0.1, 0.5], (0.01, 0.5, 0.99), 5e-324),
+    "huber_delta": one(1.0, 0.1, 1e300, 5e-324),
+}
 ANYTHING = one(
     *(None, "", "word", b"adam", np.str_("sgd"), True, object(), int, {}, {"a": 1}),
     *(0, -1, 3, 2**70, -(2**70), 10**400, 0.5, -0.5, 1e308, np.nan, np.inf, -np.inf, 1j),
@@ -132,8 +155,15 @@ def parameters(case, rng, share, unknown=()):
             chosen[name] = ANYTHING(rng)
     if isinstance(chosen.get("max_iter"), int) and chosen["max_iter"] > 100:
         chosen["max_iter"] = -5  # as many would take too long
-    foreign = ("dtype", "n_jobs") if case.twin else ()
-    return {n: value for n, value in chosen.items() if n not in foreign}
+    beyond = [name for name in BEYOND if name in case.known]
+    if rng.random() < 0.3:
+        more = {n: BEYOND[n](rng) for n in beyond if rng.random() < share / 2}
+        if not case.twin:
+            chosen |= more
+    if case.twin:
+        foreign = {"dtype", "n_jobs", *(set(beyond) - set(VALID))}
+        chosen = {n: value for n, value in chosen.items() if n not in foreign}
+    return chosen
 
 
 # X: values, then dtype, then layout, then container
@@ -359,6 +389,9 @@ def training(method):
         more = {"sample_weight": weight}
         if method == "partial_fit" and case.classifies:
             more["classes"] = changed(CLASSES, 0.7, rng, case.classes)
+        if method == "fit" and rng.random() < 0.1:
+            validation = dict(zip(("X_val", "y_val"), data(case, rng), strict=False))
+            more |= {} if case.twin else validation
 
         def call(model):
             getattr(model, method)(X, y, **more)

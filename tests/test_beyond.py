@@ -597,6 +597,12 @@ def test_a_scorer_that_does_not_exist_is_an_error():
         model.fit(X, Y)
 
 
+def test_a_scorer_of_another_kind_of_estimator_is_an_error():
+    model = MLPRegressor(**QUICK, early_stopping=True, scoring="neg_log_loss")
+    with pytest.raises(ValueError, match="scoring='neg_log_loss' is not for MLPRegr"):
+        model.fit(X, T[:, 0])
+
+
 def test_a_scorer_of_frames_sees_no_names_that_it_would_miss():
     import pandas as pd
 
