@@ -3,7 +3,7 @@
 import pytest
 from joblib import parallel_config
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.neural_network import MLPClassifier as Theirs
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -98,4 +98,69 @@ def bench_search(race, monkeypatch, what, backend, dtype):
         pause=0.15,
         check=check,
         facts={"backend": backend, "n_jobs": n_jobs},
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def bench_own_search(race, monkeypatch, dtype):
+    """fastbp.GridSearchCV beside scikit-learn's estimator in scikit-learn's search."""
+    n_jobs = machine.threads()
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of joblib's processes
+    X, y = load_digits(return_X_y=True)
+    X, found = X.astype(dtype), {}
+
+    def contestant(search, model):
+        return lambda: search(_pipeline(model), GRID, cv=5, n_jobs=n_jobs).fit(X, y)
+
+    def check(name, search):
+        found[name] = search.cv_results_["mean_test_score"]
+        # the same folds, seeds and, up to rounding, models: a row of 1797 more or less
+        assert all(abs(found[name] - scores).max() < 0.01 for scores in found.values())
+
+    race(
+        "searches",
+        f"fastbp.GridSearchCV, 60 fits, n_jobs={n_jobs}",
+        dtype,
+        {
+            OURS: contestant(fastbp.GridSearchCV, fastbp.MLPClassifier),
+            peers.SKLEARN: contestant(GridSearchCV, Theirs),
+        },
+        rounds=3,
+        pause=0.15,
+        check=check,
+        facts={"n_jobs": n_jobs},
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def bench_many_models(race, dtype):
+    """20 models for folds of the same rows: at once, and one after the other."""
+    X, y = load_digits(return_X_y=True)
+    X = StandardScaler().fit_transform(X).astype(dtype)
+    folds = [train for train, _ in StratifiedKFold(20).split(X, y)]
+
+    def models(estimator):
+        options = {"max_iter": 50, "n_iter_no_change": 50, "random_state": 0}
+        return [estimator(**options) for _ in folds]
+
+    def one_by_one(estimator):
+        fitted = models(estimator)
+        for model, rows in zip(fitted, folds, strict=True):
+            model.fit(X[rows], y[rows])
+        return fitted
+
+    def check(name, fitted):
+        assert min(model.score(X, y) for model in fitted) > 0.99
+
+    race(
+        "searches",
+        "fit_many, 20 models",
+        dtype,
+        {
+            OURS: lambda: fastbp.fit_many(models(fastbp.MLPClassifier), X, y, folds),
+            "fastbp, one by one": lambda: one_by_one(fastbp.MLPClassifier),
+            peers.SKLEARN: lambda: one_by_one(Theirs),
+        },
+        rounds=3,
+        check=check,
     )

@@ -41,12 +41,18 @@ def test_ci_types_the_suites_command():
     assert "readme test" in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
+def without_pytest(variables):
+    """Of a shell: the benchmarks run pytest themselves, and would think it is theirs."""
+    return {k: v for k, v in variables.items() if not k.startswith("PYTEST_")}
+
+
 def environment(folder):
     """Variables of a shell in which a new, empty environment is active."""
     venv.create(folder, with_pip=True)
     path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
-    hidden = ("PYTHONPATH", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS")
-    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    kept = without_pytest(os.environ)
+    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
+        kept.pop(name, None)
     cache = {"NUMBA_CACHE_DIR": str(folder / "numba-cache"), "MPLBACKEND": "Agg"}
     return {**kept, "PATH": path, **cache}
 
@@ -98,7 +104,8 @@ def test_commands_within_the_text(command, clone, tmp_path):
         "python -m benchmarks fits --all": "python -m benchmarks fits --all "
         "--keyword 'digits and float32' --rounds 0.1",
     }
-    variables = {**os.environ, "PYTHONPATH": str(clone), "MPLBACKEND": "Agg"}
+    variables = without_pytest(os.environ)
+    variables |= {"PYTHONPATH": str(clone), "MPLBACKEND": "Agg"}
     if command.startswith("pip"):
         variables = environment(tmp_path / "environment")
     else:
