@@ -402,7 +402,9 @@ estimator, default='glorot_uniform'
     def _weights_of_classes(self, y, rows=None):
         if self.class_weight is None:
             return None
-        return compute_sample_weight(self.class_weight, y, indices=rows)
+        # a dict says the weights, whichever rows there are
+        counted = rows if self.class_weight == "balanced" else None
+        return compute_sample_weight(self.class_weight, y, indices=counted)
 
     def _check_known(self, y, known, binarizer, incremental) -> None:
         """Training may go on only with labels that it began with."""

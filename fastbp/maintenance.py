@@ -19,7 +19,10 @@ _PACKAGES = ("fastbp", "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "j
 
 
 def warmup(
-    dtypes: Sequence[Any] = (np.float64, np.float32), *, sparse: bool = False
+    dtypes: Sequence[Any] = (np.float64, np.float32),
+    *,
+    sparse: bool = False,
+    extended: bool = False,
 ) -> None:
     """Compile what training and prediction need, or load it from the compile cache.
 
@@ -34,6 +37,9 @@ def warmup(
         the estimator's ``dtype`` says otherwise.
     sparse : bool, default=False
         Whether sparse data are to come too.
+    extended : bool, default=False
+        Whether networks are to come that have something that scikit-learn's have not, as
+        dropout or other activations: they have programs of their own.
 
     Raises
     ------
@@ -45,9 +51,10 @@ def warmup(
             raise ValueError(f"dtypes must be float32 or float64, got {dtype}.")
         X, y = _trial_data(dtype)
         for inputs in [X, csr_array(X)] if sparse else [X]:
-            model = _trial(MLPRegressor, inputs, y)
-            model.predict(inputs)
-            model.predict(inputs[:1])
+            for options in [{}, {"activation": "elu"}] if extended else [{}]:
+                model = _trial(MLPRegressor, inputs, y, **options)
+                model.predict(inputs)
+                model.predict(inputs[:1])
 
 
 def _trial_data(dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -55,10 +62,11 @@ def _trial_data(dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     return X, X[:, 0]
 
 
-def _trial(estimator: Any, X: Any, y: np.ndarray) -> Any:
+def _trial(estimator: Any, X: Any, y: np.ndarray, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
-        return estimator(hidden_layer_sizes=(7, 5), max_iter=3, random_state=0).fit(X, y)
+        model = estimator(hidden_layer_sizes=(7, 5), max_iter=3, random_state=0)
+        return model.set_params(**options).fit(X, y)
 
 
 def report() -> Iterator[str]:

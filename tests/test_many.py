@@ -45,6 +45,7 @@ MODELS = {
     "classifiers": MLPClassifier(**QUICK),
     "early stopping": MLPClassifier(**QUICK, early_stopping=True),
     "class weights": MLPClassifier(**QUICK, class_weight="balanced"),
+    "a class weight": MLPClassifier(**QUICK, class_weight={0: 3.0, 1: 0.5}),
     "float32": MLPClassifier(**QUICK, dtype="float32"),
     "lbfgs": MLPClassifier(**QUICK, solver="lbfgs"),
     "dropout": MLPClassifier(**QUICK, dropout=0.3),

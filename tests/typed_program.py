@@ -9,7 +9,14 @@ from typing import Any, assert_type
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import MLPClassifier, MLPRegressor, kernels, warmup
+from fastbp import (
+    GridSearchCV,
+    MLPClassifier,
+    MLPRegressor,
+    fit_many,
+    kernels,
+    warmup,
+)
 
 X = np.random.default_rng(0).standard_normal((40, 3))
 y = (X[:, 0] > 0).astype(int)
@@ -27,6 +34,27 @@ assert_type(classifier.coefs_, list[NDArray[Any]])
 assert_type(classifier.loss_curve_, list[float])
 assert_type(classifier.n_iter_, int)
 assert_type(classifier.classes_, NDArray[Any])
+
+tuned = MLPClassifier(
+    (8, 4),
+    ["relu", "gelu"],
+    solver="nadam",
+    learning_rate="one_cycle",
+    tol=1e9,
+    init=classifier,
+    frozen_layers=1,
+    dropout=[0.1, 0.2],
+    max_grad_norm=1.0,
+    class_weight={0: 2.0},
+    scoring="neg_log_loss",
+)
+assert_type(tuned.fit(X, y, X_val=X, y_val=y), MLPClassifier)
+assert_type(tuned.validation_loss_curve_, list[float])
+assert_type(tuned.gradient_report(X, y).layers[0].gradient_rms, float)
+quick = [MLPClassifier(8, tol=1e9) for _ in range(2)]
+assert_type(fit_many(quick, X, y, [range(30), None]), list[MLPClassifier])
+search = GridSearchCV(quick[0], {"alpha": [0.1, 1.0]}, cv=2)
+assert_type(search.fit(X, y), GridSearchCV)
 
 regressor = MLPRegressor("poisson", 8, batch_size="auto", tol=1e9)
 assert_type(regressor.fit(X, y).predict(X), NDArray[Any])
@@ -53,6 +81,8 @@ def wrong() -> None:
     MLPClassifier(dtype="float16")  # type: ignore[arg-type]
     MLPClassifier((8,), "relu", "adam")  # type: ignore[call-arg]
     MLPClassifier(learning_rate=0.1)  # type: ignore[arg-type]
+    MLPClassifier(activation=["relu", "swish"])  # type: ignore[list-item]
+    MLPRegressor(class_weight="balanced")  # type: ignore[call-arg]
     classifier.fit(X)  # type: ignore[call-arg]
     regressor.partial_fit(X, y, classes=[0, 1])  # type: ignore[call-arg]
     kernels.dense_forward(X, W, b, "relu")  # type: ignore[type-var]
