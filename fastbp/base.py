@@ -92,6 +92,11 @@ class Labels(NamedTuple):
     attributes: dict[str, Any]  # fitted attributes that tell how to read outputs
     loss: str  # as ``network.layout`` has it
     extras: network.Extras  # what belongs to the loss
+    class_weights: np.ndarray | None = None  # one a class number
+
+    def weights(self, targets: np.ndarray) -> np.ndarray | None:
+        """The weights of the classes of some rows, if classes have weights."""
+        return None if self.class_weights is None else self.class_weights[targets]
 
 
 class Given(NamedTuple):
@@ -104,19 +109,19 @@ class Given(NamedTuple):
 
 
 def _checked_sample_weight(
-    sample_weight, X, class_weight: np.ndarray | None = None
+    sample_weight, X, rows=slice(None), class_weight: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, float]:
-    """One finite weight a row in the dtype of X, not all of them zero, and their scale.
+    """One finite weight for each of the rows of X, not all of them zero; their scale.
 
-    Weights of the rows' classes, if there are some, go into them. Very small or large
-    weights are multiplied by a power of two, which leaves them far from underflow; alpha
-    times the same number makes the same model, bit for bit.
+    In the dtype of X. Weights of the rows' classes, if there are some, go into them.
+    Very small or large weights are multiplied by a power of two, which leaves them far
+    from underflow; alpha times the same number makes the same model, bit for bit.
     """
     if sample_weight is None and class_weight is None:
         return None, 1.0
     if isinstance(sample_weight, Complex) and not isinstance(sample_weight, Real):
         raise ValueError(f"Complex data not supported, got {sample_weight=}.")
-    sample_weight = _check_sample_weight(sample_weight, X)
+    sample_weight = _check_sample_weight(sample_weight, X)[rows]
     if class_weight is not None:
         sample_weight = sample_weight * class_weight
     largest = np.abs(sample_weight).max(initial=0.0)
@@ -125,6 +130,13 @@ def _checked_sample_weight(
     exponent = int(np.frexp(largest)[1])
     scale = 1.0 if abs(exponent) <= _MODEST_EXPONENT else 2.0 ** min(-exponent, 1000)
     return (sample_weight.astype(np.float64) * scale).astype(X.dtype), scale
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """An array for n rows that has these values in some of them."""
+    spread = np.zeros((n, *values.shape[1:]), values.dtype)
+    spread[rows] = values
+    return spread
 
 
 def _in_dtype(weights: network.Weights, dtype) -> network.Weights:
@@ -191,10 +203,10 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         told = X, y, given.sample_weight
         X, y = self._check_X_y(X, y, reset=not goes_on)
         order = np.arange(X.shape[0]) if numbers is None else numbers
-        sample_weight, scale = _checked_sample_weight(
-            given.sample_weight, X, self._weights_of_classes(y, order)
-        )
         labels = self._encode(y[order], incremental, classes)
+        sample_weight, scale = _checked_sample_weight(
+            given.sample_weight, X, order, labels.weights(labels.targets)
+        )
         units = (X.shape[1], *hidden, labels.n_outputs)
         random_state = self._generator(goes_on and incremental)
         if goes_on:
@@ -212,9 +224,9 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             extras=extras,
         )
         if numbers is not None:
-            targets = np.zeros((len(y), *labels.targets.shape[1:]), labels.targets.dtype)
-            targets[order] = labels.targets
-            labels = labels._replace(targets=targets)
+            labels = labels._replace(targets=_spread(labels.targets, order, X.shape[0]))
+            if sample_weight is not None:
+                sample_weight = _spread(sample_weight, order, X.shape[0])
         rows = training.Rows(X, labels.targets, sample_weight, order, scale)
 
         def attributes(coefs, intercepts):
@@ -239,6 +251,8 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
                 outcome = self._minimize(plan, weights, rows, goes_on, events)
             else:
                 history = self._history() if goes_on else training.History()
+                restores = self.restore_best_weights and not incremental
+                history.keeps_best = self.early_stopping or restores
                 trainer = training.Trainer(
                     *(plan, weights, optimizer, history, self, rows),
                     *(random_state, validation),
@@ -254,6 +268,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
                 vars(self).pop(name, None)
         if not goes_on:
             vars(self).pop("_optimizer", None)
+        vars(self).pop("validation_loss_curve_", None)  # of another call
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         vars(self).update(
             **attributes(*weights),
@@ -333,6 +348,11 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
                 *initial_weights(units, activations, random_state, dtype, self.init)
             )
         pretrained: Any = getattr(self.init, "estimator", self.init)  # FrozenEstimator's
+        if not hasattr(pretrained, "hidden_layer_sizes"):
+            raise TypeError(
+                "init must be a fitted multilayer perceptron, or a name; got "
+                f"{type(pretrained).__name__}."
+            )
         check_is_fitted(pretrained, "coefs_")
         known = network.checked_weights(
             pretrained.coefs_, pretrained.intercepts_, units[0]
@@ -379,13 +399,6 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             optimizer=optimizer is not None and optimizer.is_extended,
         )
 
-    def _weights_of_classes(self, y, rows=None) -> np.ndarray | None:
-        """One weight a row of y for its class, if classes have weights.
-
-        Only some ``rows`` count, if these are given.
-        """
-        return None
-
     def _trained(self, trainer, incremental) -> Outcome:
         """What the epochs of a stochastic solver have found."""
         history, validation = trainer.history, trainer.validation
@@ -409,7 +422,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             found["best_validation_score_"] = history.best_score
         if decides:
             found["best_loss_"] = None
-        if history.best is not None and (decides or self.restore_best_weights):
+        if history.keeps_best and history.best is not None:
             weights = _in_dtype(history.best, trainer.plan.dtype)
             found["_best_coefs"] = list(weights.coefs)
             found["_best_intercepts"] = list(weights.intercepts)
@@ -443,13 +456,10 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         best_loss = getattr(self, "best_loss_", None)
         if best_loss is not None:
             history.best_loss = best_loss
-        history.validation_losses = list(getattr(self, "validation_loss_curve_", []))
         scores = getattr(self, "validation_scores_", None)
-        kept = hasattr(self, "_best_coefs")
-        if scores and (kept or not self.early_stopping):
+        if scores and self.early_stopping and hasattr(self, "_best_coefs"):
             history.validation_scores = list(scores)
             history.best_score = vars(self)["best_validation_score_"]
-        if kept and (scores or self.restore_best_weights):
             history.best = network.Weights(self._best_coefs, self._best_intercepts)
         return history
 
@@ -477,8 +487,11 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
                 "solver, or leave X_val out."
             )
         else:
-            X, y, sample_weight = self._check_validation_rows(rows.X, given)
+            X, y = self._check_validation_rows(rows.X, given)
             targets = self._encode_again(y, labels)
+            sample_weight, _ = _checked_sample_weight(
+                given.sample_weight_val, X, class_weight=labels.weights(targets)
+            )
         scoring = self.scoring
         if scoring is not None and scoring != "loss":
             scorer = check_scoring(self, scoring)
@@ -494,10 +507,14 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
                 return -loss(outputs)
             if scoring is None:
                 return self._score_outputs(outputs, targets, labels, sample_weight)
+            if not np.isfinite(outputs).all():
+                return float("nan")  # no scorer likes such predictions
             model = copy.copy(self)
             vars(model).update(attributes(*weights()))
             vars(model).pop("feature_names_in_", None)  # X is an array
-            weighs = {} if sample_weight is None else {"sample_weight": sample_weight}
+            # weights of classes alone are no reason to ask a scorer for what it has not
+            told = given.sample_weight if given.X_val is None else given.sample_weight_val
+            weighs = {} if told is None else {"sample_weight": sample_weight}
             try:
                 return float(scorer(model, X, y, **weighs))
             except AttributeError as error:  # it asks for what a regressor has not
@@ -508,7 +525,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         return rows, Validation(X, score, loss if shown else None, self.early_stopping)
 
     def _check_validation_rows(self, X, given):
-        """X_val, y_val, sample_weight_val: checked, in the form of the training's."""
+        """X_val and y_val, checked and in the form of the training's."""
         if given.y_val is None:
             raise ValueError("X_val is given without y_val.")
         X_val, y_val = self._check_X_y(given.X_val, given.y_val, reset=False)
@@ -517,10 +534,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             X_val = X_val.toarray()
         elif issparse(X) and not issparse(X_val):
             X_val = type(X)(X_val)
-        sample_weight, _ = _checked_sample_weight(
-            given.sample_weight_val, X_val, self._weights_of_classes(y_val)
-        )
-        return X_val, y_val, sample_weight
+        return X_val, y_val
 
     def _hold_out(self, rows, labels, random_state):
         """The rows to train on, and the numbers of those that early stopping scores."""
@@ -615,17 +629,23 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self, "coefs_")
         data, told = self._check_X_y(X, y, reset=False)
-        sample_weight, scale = _checked_sample_weight(
-            sample_weight, data, self._weights_of_classes(told)
-        )
         labels = self._encode(told, True, None)
+        sample_weight, scale = _checked_sample_weight(
+            sample_weight, data, class_weight=labels.weights(labels.targets)
+        )
         weights = network.checked_weights(self.coefs_, self.intercepts_, data.shape[1])
         dtype = weights.coefs[0].dtype
         units = (data.shape[1], *(len(b) for b in weights.intercepts))
+        wanted = labels.n_outputs, labels.out_activation
+        if wanted != (units[-1], self.out_activation_):
+            raise ValueError(
+                f"y and the parameters ask for {wanted[0]} outputs ({wanted[1]}), but "
+                f"the model was fitted with {units[-1]} ({self.out_activation_})."
+            )
         names = parameters.activations(self, len(units) - 2)
         names = (names,) * (len(units) - 2) if isinstance(names, str) else names
         own = own_loss.address(self.loss, dtype) if callable(self.loss) else 0
-        extras = labels.extras._replace(own_loss=own)
+        extras = labels.extras._replace(own_loss=own, frozen=int(self.frozen_layers))
         plan = network.layout(
             units, names, labels.loss, dtype, sparse=issparse(data), extras=extras
         )

@@ -5,6 +5,7 @@ converters, code generators, explainers) so reads ours.
 """
 
 import copy
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ _SMALLER = {
 
 
 def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Number) and isinstance(b, Number):
+        return a == b
     return a is b or (type(a) is type(b) and np.array_equal(a, b))
 
 

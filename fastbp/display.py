@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 
@@ -90,17 +91,23 @@ class LossCurveDisplay:
             If it has no loss curve, as ``solver='lbfgs'`` leaves none.
         """
         check_is_fitted(estimator)
-        curve = getattr(estimator, "loss_curve_", None)
-        if curve is None:
+        name_of_class = type(estimator).__name__
+        if isinstance(estimator, Pipeline):
             raise ValueError(
-                f"This {type(estimator).__name__} has no loss_curve_, as solver="
-                f"{estimator.solver!r} leaves none; 'adam' does."
+                f"{name_of_class} has no loss_curve_, but its last step may have: give "
+                "pipeline[-1]."
+            )
+        curve = getattr(estimator, "loss_curve_", None)
+        if curve is None or getattr(estimator, "solver", None) == "lbfgs":
+            raise ValueError(
+                f"This {name_of_class} has no loss_curve_; the stochastic solvers of "
+                "multilayer perceptrons leave one, 'lbfgs' does not."
             )
         display = cls(
             loss_curve=curve,
             validation_loss_curve=getattr(estimator, "validation_loss_curve_", None),
             validation_scores=getattr(estimator, "validation_scores_", None),
-            estimator_name=type(estimator).__name__ if name is None else name,
+            estimator_name=name_of_class if name is None else name,
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -129,15 +136,16 @@ class LossCurveDisplay:
         curves = {"training loss": self.loss_curve}
         if self.validation_loss_curve:
             curves["validation loss"] = self.validation_loss_curve
-        self.lines_ = []
+        self.lines_, last = [], len(self.loss_curve)
         for label, curve in curves.items():
-            epochs = range(1, len(curve) + 1)
+            # validation rows may be of the last of several calls only
+            epochs = range(last - len(curve) + 1, last + 1)
             self.lines_ += ax.plot(epochs, curve, label=label + of_name, **kwargs)
         ax.set(xlabel="epoch", ylabel="loss")
         self.ax_, self.figure_, self.score_ax_ = ax, ax.figure, None
         if self.validation_scores:
             self.score_ax_ = ax.twinx()
-            epochs = range(1, len(self.validation_scores) + 1)
+            epochs = range(last - len(self.validation_scores) + 1, last + 1)
             self.lines_ += self.score_ax_.plot(
                 epochs, self.validation_scores, "C2--", label="validation score" + of_name
             )

@@ -15,7 +15,6 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import (
     check_classification_targets,
     type_of_target,
@@ -75,7 +74,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ``weight_decay`` (Loshchilov and Hutter, 2019), 'rmsprop' divides the gradient by
         the root of its decaying mean square with rate ``beta_2`` (Tieleman and Hinton,
         2012), 'nadam' is Adam with Nesterov's look-ahead (Dozat, 2016; formulas:
-        ``fastbp.kernels.more_updates``).
+        ``fastbp.kernels.more_updates``). 'lbfgs' takes no notice of what stochastic
+        solvers are told: batches, rates, momentum, early stopping and its scores,
+        ``weight_decay``, ``max_grad_norm``, ``restore_best_weights``.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights (not on the biases).
     batch_size : int or 'auto', default='auto'
@@ -90,7 +91,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         a cosine, from step to step, by the end of epoch ``max_iter`` (Loshchilov and
         Hutter, 2017); 'one_cycle' rises from a 25th of ``learning_rate_init`` to it in
         the first 30 % of ``max_iter`` epochs, and falls to nearly 0 in the others (Smith
-        and Topin, 2018). Both go on over calls of ``partial_fit``.
+        and Topin, 2018). Both go on over calls of ``partial_fit``, and begin anew after
+        ``max_iter`` epochs.
     learning_rate_init : float, default=0.001
         Step size, at the start.
     power_t : float, default=0.5
@@ -162,16 +164,18 @@ estimator, default='glorot_uniform'
         scikit-learn's; None is accuracy or R^2.
     restore_best_weights : bool, default=False
         Whether to end with the weights of the best epoch without ``early_stopping``,
-        too: of the best validation score if there are validation rows, else of the
-        smallest training loss.
+        too: those after the epoch of the best validation score if there are validation
+        rows, else those before the epoch of the smallest training loss, which are the
+        ones it is of. Not for ``partial_fit``.
     max_time : float or None, default=None
         Seconds after which no new epoch begins.
     progress_bar : bool, default=False
         Whether ``fit`` shows epochs, loss, validation score and the time left; needs
         tqdm.
     class_weight : dict, 'balanced' or None, default=None
-        Weight of each class, which multiplies those of its rows, validation rows too.
-        'balanced' is ``n_samples / (n_classes * np.bincount(y))``.
+        Weight of each class, which multiplies those of its rows, validation rows too; 1
+        for those that a dict does not name. 'balanced' is ``n_samples / (n_classes *
+        np.bincount(y))`` of the training rows. Not for multilabel targets.
     label_smoothing : float, default=0.0
         Share of every target that is spread evenly over the classes, in [0, 1) (Szegedy
         et al., 2016).
@@ -198,9 +202,10 @@ estimator, default='glorot_uniform'
         'logistic' for two classes and multilabel targets.
     validation_scores_, best_validation_score_ : list of float, float
         Scores of the validation rows after each epoch, and the best; None without any.
+        Without ``early_stopping`` those of the last call.
     validation_loss_curve_ : list of float
-        Mean loss of the validation rows after each epoch, without penalty and label
-        smoothing; only with ``X_val`` or ``scoring='loss'``.
+        Mean loss of the validation rows after each epoch of the last call, without
+        penalty and label smoothing; only with ``X_val`` or ``scoring='loss'``.
     n_features_in_ : int
         Columns of ``X``.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -380,7 +385,8 @@ estimator, default='glorot_uniform'
             shape, kind = len(known), "softmax"
         else:
             shape, kind = targets.shape[1] if targets.ndim == 2 else 1, "logistic"
-        return Labels(targets, kind, shape, attributes, kind, extras)
+        weights = self._weights_of_classes(targets, known)
+        return Labels(targets, kind, shape, attributes, kind, extras, weights)
 
     def _numbered(self, y, known, binarizer) -> np.ndarray:
         """Class numbers, or a 0/1 matrix for multilabel targets."""
@@ -397,14 +403,34 @@ estimator, default='glorot_uniform'
             labels.attributes[name] for name in ("_label_binarizer", "classes_")
         )
         self._check_known(y, known, binarizer, True)
+        multilabel = binarizer.y_type_.startswith("multilabel")
+        if multilabel and not type_of_target(y).startswith("multilabel"):
+            raise ValueError("The object was fitted with multilabel input.")
         return self._numbered(y, known, binarizer)
 
-    def _weights_of_classes(self, y, rows=None):
+    def _weights_of_classes(self, targets, known) -> np.ndarray | None:
+        """The weight of each class, in the order of ``known``; None: all the same."""
         if self.class_weight is None:
             return None
-        # a dict says the weights, whichever rows there are
-        counted = rows if self.class_weight == "balanced" else None
-        return compute_sample_weight(self.class_weight, y, indices=counted)
+        if targets.ndim == 2:
+            raise ValueError(
+                "class_weight is for one label a row; with multilabel targets give fit a "
+                "sample_weight."
+            )
+        if self.class_weight == "balanced":
+            counts = np.bincount(targets, minlength=len(known))
+            return len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        weights = np.ones(len(known))
+        places = {label: i for i, label in enumerate(known.tolist())}
+        found = [label for label in self.class_weight if label in places]
+        for label in found:
+            weights[places[label]] = self.class_weight[label]
+        if self.class_weight and not found:
+            raise ValueError(
+                f"class_weight has weights of {list(self.class_weight)}, but the classes "
+                f"are {known.tolist()}."
+            )
+        return weights
 
     def _check_known(self, y, known, binarizer, incremental) -> None:
         """Training may go on only with labels that it began with."""
@@ -553,6 +579,8 @@ progress_bar
     Attributes
     ----------
     out_activation_ : {'identity', 'exp', 'cumulative_softplus'}
+    quantiles_ : ndarray of shape (n_outputs,)
+        Of the columns of predictions; only with several quantiles.
     coefs_, intercepts_, loss_curve_, loss_, best_loss_, n_iter_, t_, n_layers_, \
 n_outputs_, validation_scores_, best_validation_score_, validation_loss_curve_, \
 n_features_in_, feature_names_in_
@@ -568,6 +596,7 @@ n_features_in_, feature_names_in_
     True
     """
 
+    quantiles_: Array
     quantile: float | Sequence[float] | Array
     huber_delta: float
 
@@ -706,7 +735,7 @@ n_features_in_, feature_names_in_
             raise TypeError(f"y must hold numbers, got an array of {y.dtype}.")
         targets = y.reshape(len(y), -1)
         n_outputs, extras = targets.shape[1], network.NO_EXTRAS
-        output, loss = "identity", self.loss
+        output, loss, attributes = "identity", self.loss, {}
         if callable(loss):
             if not own_loss.is_compiled(loss):
                 raise TypeError(
@@ -734,8 +763,9 @@ n_features_in_, feature_names_in_
                         f"Several quantiles are of one target; y has {n_outputs} columns."
                     )
                 n_outputs, loss = len(levels), "quantiles"
+                attributes = {"quantiles_": np.array(levels)}
                 output = "cumulative_softplus"
-        return Labels(targets, output, n_outputs, {}, loss, extras)
+        return Labels(targets, output, n_outputs, attributes, loss, extras)
 
     def _encode_again(self, y, labels):
         """The targets of validation rows."""
@@ -762,10 +792,12 @@ n_features_in_, feature_names_in_
         if not np.isfinite(outputs).all():
             return float("nan")
         if labels.loss == "quantiles":
-            return self._d2_of_quantiles(outputs, targets.ravel(), sample_weight)
+            return self._d2_of_quantiles(
+                labels.extras.quantiles, outputs, targets.ravel(), sample_weight
+            )
         return float(r2_score(targets, outputs, sample_weight=sample_weight))
 
-    def _d2_of_quantiles(self, predicted, y, sample_weight) -> float:
+    def _d2_of_quantiles(self, levels, predicted, y, sample_weight) -> float:
         """The mean of the quantiles' pinball scores D^2."""
         return float(
             np.mean(
@@ -773,7 +805,7 @@ n_features_in_, feature_names_in_
                     d2_pinball_score(
                         y, predicted[:, i], sample_weight=sample_weight, alpha=level
                     )
-                    for i, level in enumerate(parameters.quantiles(self))
+                    for i, level in enumerate(levels)
                 ]
             )
         )
@@ -797,7 +829,7 @@ n_features_in_, feature_names_in_
         """
         if getattr(self, "out_activation_", None) != "cumulative_softplus":
             return float(super().score(X, y, sample_weight))
-        return self._d2_of_quantiles(self.predict(X), y, sample_weight)
+        return self._d2_of_quantiles(self.quantiles_, self.predict(X), y, sample_weight)
 
     def predict(self, X: Matrix) -> Array:
         """Predict targets.

@@ -33,6 +33,8 @@ class LayerReport(NamedTuple):
     dead: float
     #: Share of the values near a bound; 0 for activations without two bounds.
     saturated: float
+    #: Whether the weights do not train: there is no gradient for them then.
+    frozen: bool = False
 
 
 class GradientReport:
@@ -45,14 +47,15 @@ class GradientReport:
     loss : float
         Mean loss of the rows, penalty included.
     gradient_norm : float
-        Norm of the gradient over all weights and biases, which ``max_grad_norm`` limits.
+        Norm of the gradient over all weights and biases that train, which
+        ``max_grad_norm`` limits.
     verdict : str
         What is wrong, if something is, and what to try.
     """
 
     def __init__(self, layers: list[LayerReport], loss: float, gradient_norm: float):
         self.layers, self.loss, self.gradient_norm = layers, loss, gradient_norm
-        self.verdict = _verdict(layers)
+        self.verdict = _verdict([layer for layer in layers if not layer.frozen])
 
     def __str__(self) -> str:
         """A table, and the verdict."""
@@ -171,12 +174,14 @@ def report(
     """
     objective = lbfgs.Objective(plan, weights, options, rows)
     try:
-        loss, flat = objective(objective.start())
+        _, flat = objective(objective.start())
+        loss = objective.mean_loss
     finally:
         objective.dismiss()
     gradients = network.unpack(plan, flat.astype(plan.dtype))
     norm = float(np.sqrt(sum((g.astype(float) ** 2).sum() for a in gradients for g in a)))
     updates = _updates(optimizer, weights)
+    frozen = 0 if plan.net.extras is None else int(plan.net.extras["frozen"][0])
     layers = []
     for layer, W in enumerate(weights.coefs):
         values = _activations(weights, activations, layer, plan, rows.X, options.n_jobs)
@@ -188,11 +193,12 @@ def report(
                 W.shape[1],
                 activations[layer],
                 _rms(values),
-                _rms(gradients[0][layer]),
+                _rms(gradients[0][layer]) if layer >= frozen else np.nan,
                 _rms(W),
-                updates[layer] / _rms(W) if _rms(W) > 0 else np.nan,
+                updates[layer] / _rms(W) if layer >= frozen and W.any() else np.nan,
                 dead,
                 saturated,
+                layer < frozen,
             )
         )
     return GradientReport(layers, loss, norm)
@@ -244,7 +250,7 @@ def _updates(optimizer: Any, weights: Weights) -> list[float]:
     m = optimizer.moments[0].coefs
     if optimizer.solver == "sgd":
         return [_rms(velocity) for velocity in m]
-    t, rate = optimizer.updates, optimizer.learning_rate
+    t, rate = optimizer.updates, optimizer.last_rate
     if optimizer.solver == "rmsprop":  # it keeps no gradient: a typical one is its root
         m = [np.sqrt(a) for a in optimizer.moments[1].coefs]
     else:

@@ -103,9 +103,16 @@ class Objective:
         n_outputs = int(net.layers["units"][-1])
         if net.loss != SQUARED_ERROR or n_outputs == 1:
             return loss
-        W = self._theta[: net.layers["biases"][1]].astype(np.float64)
+        frozen = 0 if net.extras is None else int(net.extras["frozen"][0])
+        first, end = net.layers["weights"][frozen + 1], net.layers["biases"][1]
+        W = self._theta[first:end].astype(np.float64)
         penalty = 0.5 * self._alpha * W.dot(W) / self._total
         return penalty + n_outputs * (loss - penalty)
+
+    @property
+    def mean_loss(self) -> float:
+        """The last loss as 'adam' and 'sgd' have it."""
+        return float(self._losses[0])
 
     def dismiss(self) -> None:
         """Send the helping threads away."""

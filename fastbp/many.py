@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn import clone, config_context, get_config
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastbp import launch, parameters
 from fastbp.base import BaseMLP
@@ -86,7 +86,9 @@ def fit_many(
         key = (type(estimator), estimator.dtype)
         if key not in checked:
             checked[key] = clone(estimator)._check_X_y(X, y, reset=True)
-    n_samples = len(next(iter(checked.values()))[1]) if checked else 0
+            if sample_weight is not None:  # later no number is looked at
+                _check_sample_weight(sample_weight, checked[key][0])
+    n_samples = next(iter(checked.values()))[1].shape[0] if checked else 0
     indices = [_row_numbers(rows, n_samples) for rows in rows_of]
 
     config = get_config()  # of this thread; the others begin with the defaults
@@ -94,8 +96,18 @@ def fit_many(
     def fit(i: int) -> Callable[[], None]:
         estimator = estimators[i]
         data, targets = checked[type(estimator), estimator.dtype]
+        state = {k: v for k, v in vars(estimator).items() if k == "feature_names_in_"}
         with config_context(**{**config, "assume_finite": True}):
-            report = estimator._fit_rows(data, targets, sample_weight, indices[i])
+            if state and estimator.warm_start:
+                validate_data(estimator, X, skip_check_array=True, reset=False)
+            for name in state:  # data has none any more
+                delattr(estimator, name)
+            try:
+                report = estimator._fit_rows(data, targets, sample_weight, indices[i])
+            except BaseException:
+                for name, value in state.items():
+                    setattr(estimator, name, value)
+                raise
             validate_data(estimator, X, skip_check_array=True, reset=True)
         return report
 

@@ -24,16 +24,16 @@ def batch_rates(
     ----------
     schedule : str
         'cosine' falls to 0 along half a cosine (Loshchilov and Hutter, 2017, without
-        restarts). 'one_cycle' rises along one and falls along another (Smith and Topin,
-        2018). Any other is constant within the epoch.
+        restarts within a fit). 'one_cycle' rises along one and falls along another
+        (Smith and Topin, 2018). Any other is constant within the epoch.
     rate : float
         The rate without warm-up; for 'one_cycle' the largest.
     epoch : int
-        How many epochs came before.
+        How many epochs came before; after ``n_epochs`` a schedule begins anew.
     n_batches : int
         Batches of an epoch.
     n_epochs : int
-        When a schedule ends; after that it stays where it is.
+        When a schedule ends.
     warmup_epochs : float
         Epochs in which the rate grows in proportion to the number of the step (Goyal et
         al., 2017); 'one_cycle' takes as many to its largest rate, and a share of
@@ -43,6 +43,7 @@ def batch_rates(
     -------
     ndarray of shape (n_batches,)
     """
+    epoch %= n_epochs
     passed = epoch + np.arange(n_batches) / n_batches
     if schedule == "one_cycle":
         top = min(warmup_epochs or _SHARE * n_epochs, n_epochs)

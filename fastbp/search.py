@@ -9,12 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 from joblib import parallel_config
-from joblib.parallel import (
-    LokyBackend,
-    SequentialBackend,
-    ThreadingBackend,
-    get_active_backend,
-)
+from joblib.parallel import get_active_backend
 from sklearn import model_selection
 from sklearn.pipeline import Pipeline
 
@@ -31,11 +26,14 @@ def _trains_in_threads(estimator: Any) -> bool:
 
 
 def _threads_for(search: Any) -> AbstractContextManager:
-    """Threads for fastbp's estimators, unless another backend than joblib's is active."""
-    backend, n_jobs = get_active_backend()
-    chosen = not isinstance(backend, LokyBackend | ThreadingBackend | SequentialBackend)
+    """Threads for fastbp's estimators, unless the user has chosen a joblib backend."""
+    either, other = (
+        get_active_backend(prefer=hint)[0] for hint in ("threads", "processes")
+    )
+    chosen = type(either) is type(other)  # whatever one would prefer
     if chosen or not _trains_in_threads(search.estimator):
         return nullcontext()
+    _, n_jobs = get_active_backend()
     if search.n_jobs is None and n_jobs in (None, 1):
         n_jobs = launch.thread_limit()
     return parallel_config("threading", n_jobs=n_jobs)
@@ -45,9 +43,9 @@ class GridSearchCV(model_selection.GridSearchCV):
     """scikit-learn's :class:`sklearn.model_selection.GridSearchCV`, in threads.
 
     The same parameters, attributes and results. Estimators of fastbp's, and pipelines
-    that end with one, are fitted in threads of this process, whatever else scikit-learn
-    would do by default; all others as scikit-learn does it, and so are all in a
-    ``joblib.parallel_config`` of another backend (Dask, Ray).
+    that end with one, are fitted in threads of this process, whatever scikit-learn would
+    do by default; all others as scikit-learn does it, and so are all within a
+    ``joblib.parallel_config`` that names a backend.
 
     Parameters
     ----------

@@ -47,7 +47,9 @@ class History:
     validation_scores: list[float] = field(default_factory=list)
     validation_losses: list[float] = field(default_factory=list)
     best_score: float = -np.inf
-    best: network.Weights | None = None  # of the best score, or the smallest loss
+    keeps_best: bool = False  # weights of the best score, or else of the smallest loss
+    best: network.Weights | None = None
+    smallest_loss: float = np.inf  # of this call
 
 
 class Optimizer:
@@ -70,6 +72,8 @@ class Optimizer:
         Steps taken.
     epochs : int
         Epochs taken.
+    last_rate : float
+        The learning rate of the last step.
     moments : list of network.Weights
         Adam's means of gradients and of their squares, or the velocity of SGD, in the
         shapes of the parameters. Empty before the first step.
@@ -95,6 +99,7 @@ class Optimizer:
         self.n_epochs = int(options.max_iter)
         self.seed = seed
         self.updates = self.epochs = 0
+        self.last_rate = self.learning_rate_init
         self.moments: list[network.Weights] = []
 
     @property
@@ -257,7 +262,8 @@ class Trainer:
                     permutation = np.arange(self._n)
                     self._random_state.shuffle(permutation)
                     self._order[:] = self._order[permutation]
-                self._end_epoch(self._epoch())
+                begun = self._parameters[0].copy() if self._keeps("loss") else None
+                self._end_epoch(self._epoch(), begun)
                 if events.end(self.weights, self._figures()):
                     self.history.stopped = True
                 if time.monotonic() > deadline:
@@ -291,6 +297,7 @@ class Trainer:
         n_batches = -(-self._n // self._batch_size)
         losses = np.zeros(n_batches)
         rates = np.array(self.optimizer.rates(n_batches))
+        self.optimizer.last_rate = float(rates[-1])
         first = 0
         while first < n_batches:
             n_threads, steps = self._pace.next()
@@ -319,8 +326,11 @@ class Trainer:
         rows[-1] = self._n - (n_batches - 1) * self._batch_size
         return (losses * rows).sum() / self._n
 
-    def _end_epoch(self, loss: float) -> None:
-        """scikit-learn's bookkeeping at the end of an epoch, in its order."""
+    def _end_epoch(self, loss: float, begun: np.ndarray | None) -> None:
+        """scikit-learn's bookkeeping at the end of an epoch, in its order.
+
+        ``begun``, if it is wanted, has the parameters that the epoch began with.
+        """
         history, options = self.history, self.options
         history.n_iter += 1
         history.samples_seen += self._n
@@ -331,8 +341,8 @@ class Trainer:
             improved = self._validate(self.validation)
         if self.validation is None or not self.validation.decides:
             improved = not loss > history.best_loss - options.tol
-            if loss < history.best_loss and self._keeps("loss"):
-                history.best = self.weights()
+            if begun is not None and loss < history.smallest_loss:
+                history.smallest_loss, history.best = loss, self._unpacked(begun)
             history.best_loss = min(history.best_loss, loss)
         history.no_improvement_count = 0 if improved else history.no_improvement_count + 1
         self.optimizer.end_epoch(history.samples_seen)
@@ -356,10 +366,8 @@ class Trainer:
 
     def _keeps(self, measure: str) -> bool:
         """Whether the weights of the best 'loss' or 'score' are kept."""
-        if self.validation is None:
-            return measure == "loss" and self.options.restore_best_weights
-        kept = self.validation.decides or self.options.restore_best_weights
-        return measure == "score" and kept
+        kept = "loss" if self.validation is None else "score"
+        return self.history.keeps_best and measure == kept
 
     def _figures(self) -> dict[str, float]:
         """What a progress bar shows of the last epoch."""

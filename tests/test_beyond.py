@@ -11,10 +11,11 @@ from scipy import special
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import d2_pinball_score, log_loss, mean_gamma_deviance
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from fastbp import LossCurveDisplay, MLPClassifier, MLPRegressor
@@ -313,6 +314,30 @@ def test_class_weights_multiply_sample_weights_and_weigh_validation_rows():
     assert both.validation_scores_ == product.validation_scores_
 
 
+def test_balanced_weights_of_validation_rows_are_those_of_the_training_classes():
+    few = np.r_[np.flatnonzero(Y == 0)[:9], np.flatnonzero(Y > 0)]
+    model = MLPClassifier(**QUICK, class_weight="balanced")
+    model.fit(X[few], Y[few], X_val=X_VAL, y_val=Y_VAL)
+    weights = (len(few) / (4 * np.bincount(Y[few])))[Y_VAL]
+    truth = log_loss(Y_VAL, model.predict_proba(X_VAL), sample_weight=weights)
+    assert model.validation_loss_curve_[-1] == pytest.approx(truth)
+
+
+def test_class_weights_for_labels_that_are_not_there():
+    some = {3: 5.0, 7: 2.0}  # 7 is no class, and 3 not in every chunk
+    model = MLPClassifier(**QUICK, class_weight=some)
+    by_row = MLPClassifier(**QUICK)
+    for rows in (Y < 3, Y > 1):
+        model.partial_fit(X[rows], Y[rows], classes=range(4))
+        weights = np.where(Y[rows] == 3, 5.0, 1.0)
+        by_row.partial_fit(X[rows], Y[rows], weights, classes=range(4))
+    assert same(model, by_row)
+    with pytest.raises(ValueError, match=r"class_weight has weights of \['0'\], but"):
+        MLPClassifier(class_weight={"0": 2.0}).fit(X, Y)
+    with pytest.raises(ValueError, match="class_weight is for one label a row"):
+        MLPClassifier(class_weight="balanced").fit(X, np.eye(4, dtype=int)[Y])
+
+
 def test_balanced_weights_are_not_for_partial_fit():
     model = MLPClassifier(**QUICK, class_weight="balanced")
     with pytest.raises(ValueError, match="'balanced' is not supported for partial_fit"):
@@ -408,6 +433,43 @@ def test_an_own_loss_is_the_built_in_one(dtype, solver):
     assert same(two, MLPRegressor(halved_squares, **options, n_jobs=1).fit(X, T))
 
 
+@njit
+def poisson_of_logarithms(y, z, gradient):
+    """For counts, with a link of its own."""
+    gradient[0] = np.exp(z[0]) - y[0]
+    return np.exp(z[0]) - y[0] * z[0]
+
+
+@njit
+def refuses_much(y, z, gradient):
+    """A loss that raises."""
+    if z[0] > 3:
+        raise ValueError("too much")
+    gradient[0] = z[0] - y[0] - 1000
+    return (z[0] - y[0] - 1000) ** 2 / 2
+
+
+@njit
+def says_nothing(y, z, gradient):
+    """A loss that returns none."""
+    gradient[0] = 1.0
+
+
+def test_own_losses_of_other_links_and_sizes():
+    counts = RNG.poisson(1000, len(X))
+    MLPRegressor(poisson_of_logarithms, **QUICK).fit(X, counts)
+    MLPRegressor(halved_squares, **QUICK).fit(X, 1e9 * T)
+    with pytest.raises(TypeError, match="must return a float, got None"):
+        MLPRegressor(says_nothing, **QUICK).fit(X, T[:, 0])
+
+
+def test_an_own_loss_that_raises_is_a_training_that_diverges(capfd):
+    model = MLPRegressor(refuses_much, **{**QUICK, "max_iter": 500}, tol=0.0)
+    with pytest.raises(ValueError, match="Solver produced a non-finite loss"):
+        model.set_params(learning_rate_init=0.1).fit(X, T[:, 0] - 2)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_own_loss_must_be_compiled_and_have_its_gradient():
     with pytest.raises(TypeError, match=r"function that numba\.njit has compiled"):
         MLPRegressor(lambda y, z, g: 0.0).fit(X, T)
@@ -469,8 +531,9 @@ def test_schedules_are_their_closed_forms():
     assert cycle[top] == pytest.approx(0.3)
     assert (np.diff(cycle[: top + 1]) > 0).all()
     assert (np.diff(cycle[top:]) < 0).all()
-    after = batch_rates("one_cycle", 0.3, epochs, n, epochs, 0.0)
-    np.testing.assert_allclose(after, 0.3 / 25 / 1e4)
+    assert cycle[-1] < 0.3 / 25
+    again = batch_rates("one_cycle", 0.3, epochs, n, epochs, 0.0)
+    np.testing.assert_array_equal(again, cycle[:n])
     assert whole("one_cycle", 4.0).argmax() == 40
 
 
@@ -517,6 +580,11 @@ def test_frozen_layers_stay_and_the_others_train():
         assert not np.array_equal(tuned.coefs_[1], first.coefs_[1])
         assert tuned.n_outputs_ == 1
         assert tuned.score(X, Y % 2) > 0.8  # a coin: 0.5
+    lbfgs = MLPRegressor(**QUICK, init=first, frozen_layers=1, solver="lbfgs", alpha=50.0)
+    lbfgs.fit(X, T)
+    squares = sum((W**2).sum() for W in lbfgs.coefs_[1:]) * 50.0 / 2 / len(X)
+    errors = ((lbfgs.predict(X) - T) ** 2).sum() / 2 / len(X)
+    assert lbfgs.loss_ == pytest.approx(squares + errors)
     with pytest.raises(ValueError, match="frozen_layers=3 leaves nothing to train"):
         MLPClassifier(**QUICK, frozen_layers=3).fit(X, Y)
 
@@ -531,6 +599,8 @@ def test_a_model_to_start_from_gives_all_but_its_output_layer():
     assert same(clone(frozen).fit(X, Y), MLPClassifier(**QUICK, init=first).fit(X, Y))
     with pytest.raises(NotFittedError):
         clone(MLPClassifier(init=first)).fit(X, Y)
+    with pytest.raises(TypeError, match="init must be a fitted multilayer perceptron"):
+        MLPClassifier(init=make_pipeline(first)).fit(X, Y)
     with pytest.raises(ValueError, match=r"hidden layers of \(30, 9\) units"):
         MLPClassifier((7,), init=first).fit(X, Y)
 
@@ -597,6 +667,29 @@ def test_a_scorer_that_does_not_exist_is_an_error():
         model.fit(X, Y)
 
 
+def test_scorers_that_refuse_nan_do_not_end_a_training_that_keeps_its_best():
+    y = 1e3 * X[:, 20]
+    model = MLPRegressor(**QUICK, solver="sgd", learning_rate_init=10.0)
+    model.set_params(
+        activation="identity",
+        restore_best_weights=True,
+        scoring="neg_mean_absolute_error",
+    )
+    model.set_params(max_iter=50, batch_size=len(X), n_iter_no_change=50)
+    with pytest.warns(ConvergenceWarning, match="diverged in epoch"):
+        model.fit(X, y, X_val=X, y_val=y)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_scorers_without_weights_are_not_given_those_of_classes():
+    def accuracy(model, X, y):
+        return model.score(X, y)
+
+    model = MLPClassifier(**QUICK, class_weight="balanced", scoring=accuracy)
+    model.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+    assert model.validation_scores_[-1] == model.score(X_VAL, Y_VAL)
+
+
 def test_a_scorer_of_another_kind_of_estimator_is_an_error():
     model = MLPRegressor(**QUICK, early_stopping=True, scoring="neg_log_loss")
     with pytest.raises(ValueError, match="scoring='neg_log_loss' is not for MLPRegr"):
@@ -619,10 +712,49 @@ def test_best_weights_come_back_without_early_stopping():
     assert model.n_iter_ == 25
     assert model.score(X_VAL, Y_VAL) == max(scores) > scores[-1]
     by_loss = MLPClassifier(**options, restore_best_weights=True).fit(X, Y)
-    epochs = int(np.argmin(by_loss.loss_curve_)) + 1
+    # an epoch's loss is that of the weights before its updates, as nearly as it is known
+    epochs = int(np.argmin(by_loss.loss_curve_))
     shorter = MLPClassifier(**{**options, "max_iter": epochs}).fit(X, Y)
-    assert epochs < 25
+    assert 0 < epochs < 24
     assert same(by_loss, shorter)
+
+
+@pytest.mark.parametrize("validation", [{}, {"X_val": X_VAL, "y_val": Y_VAL}])
+def test_best_weights_are_those_of_a_call(validation):
+    """Later calls see other rows: what was best for the old ones says nothing."""
+    model = MLPClassifier(**QUICK, restore_best_weights=True, warm_start=True)
+    plain = MLPClassifier(**QUICK, warm_start=True)
+    for estimator in (model, plain):
+        estimator.fit(X, Y, **validation)
+    model.coefs_, model.intercepts_ = copy.deepcopy((plain.coefs_, plain.intercepts_))
+    before = copy.deepcopy(model)
+    assert not same(model.partial_fit(X, Y), before)
+    assert same(model, plain.partial_fit(X, Y))
+    model.fit(X[:, ::-1], Y)
+    assert not same(model, before)
+
+
+def test_weights_that_blew_up_are_not_the_best():
+    y = 100 * X[:, 20]
+    model = MLPRegressor(**QUICK, solver="sgd", learning_rate_init=0.1, batch_size=len(X))
+    model.set_params(max_iter=30, alpha=0.0, restore_best_weights=True, shuffle=False)
+    model.fit(X, y)
+    loss = ((model.predict(X) - y) ** 2).mean() / 2
+    assert loss == pytest.approx(min(model.loss_curve_))
+    assert max(model.loss_curve_) > 10 * loss or not np.isfinite(model.loss_curve_[-1])
+
+
+def test_curves_of_validation_rows_are_of_the_last_call():
+    model = MLPClassifier(**QUICK, warm_start=True).fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+    model.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+    assert (len(model.loss_curve_), len(model.validation_loss_curve_)) == (8, 4)
+    plt = pytest.importorskip("matplotlib.pyplot")
+    display = LossCurveDisplay.from_estimator(model)
+    np.testing.assert_array_equal(display.lines_[1].get_xdata(), [5, 6, 7, 8])
+    plt.close("all")
+    model.partial_fit(X, Y)
+    assert not hasattr(model, "validation_loss_curve_")
+    assert model.validation_scores_ is None
 
 
 @pytest.mark.parametrize(
@@ -690,7 +822,7 @@ def test_the_loss_curve_display_draws_what_is_there():
     plt.close("all")
     with pytest.raises(NotFittedError):
         LossCurveDisplay.from_estimator(MLPClassifier())
-    with pytest.raises(ValueError, match="has no loss_curve_, as solver='lbfgs'"):
+    with pytest.raises(ValueError, match="has no loss_curve_; the stochastic"):
         LossCurveDisplay.from_estimator(MLPClassifier(**QUICK, solver="lbfgs").fit(X, Y))
 
 
@@ -755,6 +887,40 @@ def test_the_verdict_finds_what_was_done_to_the_network(options, verdict):
     assert len(str(report).splitlines()) == len(model.coefs_) + 2
     with pytest.raises(NotFittedError):
         MLPClassifier().gradient_report(X, Y)
+
+
+def test_the_report_of_frozen_layers_and_schedules():
+    first = MLPRegressor(**QUICK).fit(X, T)
+    options = {**QUICK, "batch_size": len(X), "shuffle": False, "solver": "sgd"}
+    tuned = MLPRegressor(**options, init=first, frozen_layers=1, learning_rate="cosine")
+    before = copy.deepcopy(tuned).set_params(max_iter=1, learning_rate_init=1e-30)
+    before.fit(X, T)
+    report = tuned.set_params(nesterovs_momentum=False).fit(X, T).gradient_report(X, T)
+    assert report.layers[0].frozen
+    assert np.isnan(report.layers[0].gradient_rms)
+    assert "too low" not in report.verdict
+    assert report.loss == pytest.approx(
+        ((tuned.predict(X) - T) ** 2).mean() / 2
+        + sum((W**2).sum() for W in tuned.coefs_[1:]) * 1e-4 / 2 / len(X)
+    )
+    adam = MLPRegressor(**{**options, "solver": "adam", "learning_rate": "cosine"})
+    adam.set_params(max_iter=10).fit(X, T)
+    nine = clone(adam)
+    for _ in range(9):
+        nine.partial_fit(X, T)
+    start = nine.coefs_
+    nine.partial_fit(X, T)
+    ratio = np.linalg.norm(nine.coefs_[1] - start[1]) / np.linalg.norm(nine.coefs_[1])
+    found = nine.gradient_report(X, T).layers[1].update_ratio
+    assert found == pytest.approx(ratio, rel=1e-4)
+
+
+def test_the_report_of_other_targets_is_an_error():
+    model = MLPRegressor(**QUICK).fit(X, T)
+    with pytest.raises(ValueError, match=r"ask for 1 outputs \(identity\), but"):
+        model.gradient_report(X, T[:, 0])
+    with pytest.raises(ValueError, match=r"ask for 2 outputs \(exp\), but the model"):
+        model.set_params(loss="poisson").gradient_report(X, np.abs(T))
 
 
 def test_the_report_draws_its_layers():

@@ -99,6 +99,10 @@ def test_what_scikit_learn_does_not_have_is_an_error(changed):
         MLPRegressor("huber").to_sklearn()
 
 
+def test_defaults_of_another_type_are_defaults():
+    MLPClassifier(dropout=0, warmup_epochs=0.0).to_sklearn()
+
+
 def test_only_the_class_that_it_replaces_is_taken():
     with pytest.raises(TypeError, match=r"takes an estimator of sklearn.*MLPClassifier"):
         MLPClassifier.from_sklearn(reference.MLPRegressor())

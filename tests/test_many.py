@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_config
 from joblib.parallel import get_active_backend
 from scipy.sparse import csr_array
 from scipy.stats import loguniform
@@ -108,6 +109,38 @@ def test_masks_negative_numbers_and_frames():
     assert same(b, MLPClassifier(**QUICK).fit(X[last], Y[last]))
     assert list(a.feature_names_in_) == list(frame.columns)
     a.predict(frame)  # without a warning of names
+
+
+def test_multilabel_targets_may_be_sparse():
+    indicators = np.eye(5, dtype=int)[Y]
+    models = [MLPClassifier(**QUICK) for _ in TRAIN]
+    fit_many(models, X, csr_array(indicators), TRAIN)
+    for model, rows in zip(models, TRAIN, strict=True):
+        assert same(model, MLPClassifier(**QUICK).fit(X[rows], indicators[rows]))
+
+
+def test_weights_are_those_of_the_rows():
+    weight, few = np.ones(len(X)), np.arange(100)
+    weight[100:] = 1e35
+    (model,) = fit_many(
+        [MLPClassifier(**QUICK, dtype="float32")], X, Y, [few], sample_weight=weight
+    )
+    assert same(model, MLPClassifier(**QUICK, dtype="float32").fit(X[few], Y[few]))
+    weight[:100] = 0
+    with pytest.raises(ValueError, match="at least one non-zero number"):
+        fit_many([model], X, Y, [few], sample_weight=weight)
+    with pytest.raises(ValueError, match="Input sample_weight contains NaN"):
+        fit_many([model], X, Y, [few], sample_weight=weight * np.nan)
+
+
+def test_a_warm_fit_knows_the_names_of_columns():
+    frame = pd.DataFrame(X, columns=[f"pixel {i}" for i in range(64)])
+    model = MLPClassifier(**QUICK, warm_start=True).fit(frame, Y)
+    fit_many([model], frame, Y)
+    assert list(model.feature_names_in_) == list(frame.columns)
+    with pytest.raises(ValueError, match="The feature names should match"):
+        fit_many([model], frame[frame.columns[::-1]], Y)
+    assert list(model.feature_names_in_) == list(frame.columns)
 
 
 def test_what_is_wrong_is_named():
@@ -221,12 +254,17 @@ class ThreadWitness(MLPClassifier):
 
 
 def test_threads_are_for_fastbps_estimators_only():
-    ThreadWitness.threads.clear()
-    GridSearchCV(ThreadWitness(**QUICK), {"alpha": [0.1, 0.2]}, cv=3, refit=False).fit(
-        X, Y
+    search = GridSearchCV(
+        ThreadWitness(**QUICK), {"alpha": [0.1, 0.2]}, cv=3, refit=False
     )
+    ThreadWitness.threads.clear()
+    search.fit(X, Y)
     in_threads = threading.main_thread() not in ThreadWitness.threads
     assert in_threads or launch.thread_limit() == 1
+    ThreadWitness.threads.clear()
+    with parallel_config("sequential"):
+        search.fit(X, Y)
+    assert ThreadWitness.threads == {threading.main_thread()}
     Witness.seen.clear()
     GridSearchCV(Witness(), {"alpha": [1, 2]}, cv=2, refit=False).fit(X, Y)
     assert set(Witness.seen) <= {"LokyBackend", "SequentialBackend"}
