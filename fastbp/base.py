@@ -5,7 +5,6 @@ happens between them is in ``training`` and ``lbfgs``, and below them in the ker
 """
 
 import copy
-import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from numbers import Complex, Integral, Real
@@ -36,7 +35,6 @@ from fastbp import (
     network,
     own_loss,
     parameters,
-    rows,
     training,
 )
 from fastbp.callbacks import CallbackSupportMixin, Events, with_callbacks
@@ -44,8 +42,8 @@ from fastbp.gradients import GradientReport
 from fastbp.initial import initial_weights
 from fastbp.messages import warn
 from fastbp.parameters import Parameters
+from fastbp.predicting import SPARSE, Predictor
 from fastbp.progress import ProgressBar
-from fastbp.tables import ACTIVATIONS, OUTPUT_ACTIVATIONS
 from fastbp.typing import Array, Matrix
 from fastbp.validation import Validation, mean_loss
 
@@ -54,17 +52,11 @@ _FLOATS = {
     "float32": np.float32,
     "float64": np.float64,
 }
-_SPARSE = ("csr", "csc")
-_PLAIN_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 #: Weights within 2^-20 to 2^20 are left as they are.
 _MODEST_EXPONENT = 20
-#: Packing the weights for the register tiles does not pay for so many rows and less.
-_FEW_ROWS = 4
 #: What a progress bar counts: of stochastic solvers, of 'lbfgs'.
 _TASKS = ("epoch", "iteration")
-#: The row reader of each estimator; not in its state, as it holds addresses.
-_ROW_READERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -146,7 +138,7 @@ def _in_dtype(weights: network.Weights, dtype) -> network.Weights:
     )
 
 
-class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
+class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
     """What the classifier and the regressor share."""
 
     coefs_: list[Array]
@@ -214,14 +206,15 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         else:
             weights = self._first_weights(units, activations, random_state, X.dtype)
         optimizer = self._begin_optimizer(incremental and goes_on, dropout, random_state)
-        extras = self._extras(labels, dropout, optimizer, weights.coefs[0].dtype)
-        plan = network.layout(
-            units,
-            activations,
-            labels.loss,
-            weights.coefs[0].dtype,
-            sparse=issparse(X),
-            extras=extras,
+        if dropout and optimizer is None:
+            raise ValueError(
+                "dropout needs a stochastic solver: L-BFGS minimises one function, and "
+                "with dropout every evaluation is of another. Use solver='adam'."
+            )
+        plan = self._plan(
+            *(X, units, activations, labels, weights.coefs[0].dtype),
+            dropout=dropout,
+            optimizer=optimizer is not None and optimizer.is_extended,
         )
         if numbers is not None:
             labels = labels._replace(targets=_spread(labels.targets, order, X.shape[0]))
@@ -384,19 +377,17 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         seed = int(random_state.randint(2**31 - 1)) if dropout else 0
         return training.Optimizer(self, seed)
 
-    def _extras(self, labels, dropout, optimizer, dtype) -> network.Extras:
-        """What this network has that scikit-learn's have not."""
-        if dropout and optimizer is None:
-            raise ValueError(
-                "dropout needs a stochastic solver: L-BFGS minimises one function, and "
-                "with dropout every evaluation is of another. Use solver='adam'."
-            )
+    def _plan(self, X, units, activations, labels, dtype, **extras) -> network.Layout:
+        """The layout of a network that learns these labels from rows like those of X."""
         own = own_loss.address(self.loss, dtype) if callable(self.loss) else 0
-        return labels.extras._replace(
-            dropout=dropout,
-            frozen=int(self.frozen_layers),
-            own_loss=own,
-            optimizer=optimizer is not None and optimizer.is_extended,
+        extras = {**extras, "frozen": int(self.frozen_layers), "own_loss": own}
+        return network.layout(
+            units,
+            activations,
+            labels.loss,
+            dtype,
+            sparse=issparse(X),
+            extras=labels.extras._replace(**extras),
         )
 
     def _trained(self, trainer, incremental) -> Outcome:
@@ -593,7 +584,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             self,
             X,
             y,
-            accept_sparse=_SPARSE,
+            accept_sparse=SPARSE,
             multi_output=True,
             dtype=_FLOATS[self.dtype],
             **options,
@@ -644,11 +635,7 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
             )
         names = parameters.activations(self, len(units) - 2)
         names = (names,) * (len(units) - 2) if isinstance(names, str) else names
-        own = own_loss.address(self.loss, dtype) if callable(self.loss) else 0
-        extras = labels.extras._replace(own_loss=own, frozen=int(self.frozen_layers))
-        plan = network.layout(
-            units, names, labels.loss, dtype, sparse=issparse(data), extras=extras
-        )
+        plan = self._plan(data, units, names, labels, dtype)
         order = np.arange(len(labels.targets))
         rows = training.Rows(data, labels.targets, sample_weight, order, scale)
         outputs = [*names, self.out_activation_]
@@ -703,75 +690,3 @@ class BaseMLP(Parameters, CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-    def _outputs(self, X) -> np.ndarray:
-        """Outputs of the network for the rows of ``X``, shape (n, n_outputs)."""
-        if not hasattr(self, "coefs_"):
-            check_is_fitted(self)
-        plain = self._is_plain(X)
-        if not plain:
-            network.check_indices(X)
-            X = validate_data(self, X, accept_sparse=_SPARSE, reset=False)
-        if issparse(X):
-            X = X.tocsr()
-        few = X.shape[0] <= _FEW_ROWS and not issparse(X) and self._is_plain_network()
-        reader = self._row_reader(X) if few else None
-        if reader is not None:
-            name = str(self.activation)
-            outputs, finite = reader.predict(X, name, self.out_activation_)
-        else:
-            outputs, finite = self._predict_blocks(X)
-        if plain and not finite:
-            validate_data(self, X, reset=False)  # says so, unless told to assume it
-        n_outputs = getattr(self, "n_outputs_", outputs.shape[1])
-        if outputs.shape[1] != n_outputs:
-            raise ValueError(
-                f"coefs_ and intercepts_ end in {outputs.shape[1]} outputs, but the "
-                f"model has n_outputs_={n_outputs}."
-            )
-        return outputs
-
-    def _predict_blocks(self, X) -> tuple[np.ndarray, bool]:
-        weights = network.checked_weights(self.coefs_, self.intercepts_, X.shape[1])
-        plan = network.layout(
-            (X.shape[1], *(len(b) for b in weights.intercepts)),
-            parameters.activations(self, len(weights.coefs) - 1),
-            network.LOSS_OF_OUTPUT.get(self.out_activation_, self.out_activation_),
-            weights.coefs[0].dtype,
-            sparse=issparse(X),
-        )
-        return network.predict(plan, *weights, X, self.n_jobs)
-
-    def _is_plain_network(self) -> bool:
-        """Whether it predicts as scikit-learn's do."""
-        return (
-            isinstance(self.activation, str)
-            and self.activation in ACTIVATIONS
-            and self.out_activation_ in OUTPUT_ACTIVATIONS
-        )
-
-    def _is_plain(self, X) -> bool:
-        """Whether ``X`` passes scikit-learn's checks at a glance, if it is finite.
-
-        For anything else ``validate_data`` has the last word.
-        """
-        return (
-            type(X) is np.ndarray
-            and X.ndim == 2
-            and X.dtype in _PLAIN_DTYPES
-            and X.flags.c_contiguous
-            and X.flags.aligned
-            and len(X) > 0
-            and X.shape[1] == getattr(self, "n_features_in_", None)
-            and not hasattr(self, "feature_names_in_")
-        )
-
-    def _row_reader(self, X) -> rows.RowReader | None:
-        """What predicts single rows from the present weights, if they allow it."""
-        reader, weights = _ROW_READERS.get(self), (self.coefs_, self.intercepts_)
-        if reader is None or not reader.reads(*weights, X.shape[1]):
-            network.checked_weights(*weights, X.shape[1])
-            if not rows.RowReader.can_read(*weights, X.dtype):
-                return None
-            reader = _ROW_READERS[self] = rows.RowReader(*weights)
-        return reader if reader.dtype == X.dtype else None

@@ -226,7 +226,7 @@ def _activations(weights, activations, layer, plan, X, n_jobs) -> np.ndarray:
     short = network.layout(
         units,
         tuple(activations[: len(coefs) - 1]),
-        network.LOSS_OF_OUTPUT.get(output, output),
+        network.loss_of(output),
         plan.dtype,
         sparse=plan.sparse,
     )

@@ -46,8 +46,6 @@ _WIDE_TASK = 4, 8
 #: All names, in the order of their numbers.
 _ACTIVATIONS = (*ACTIVATIONS, *MORE_ACTIVATIONS)
 _LOSSES = (*OUTPUT_ACTIVATIONS, *MORE_LOSSES)
-#: The loss whose output activation has a name of its own.
-LOSS_OF_OUTPUT = {"cumulative_softplus": "quantiles"}
 #: Seconds of a call that are worth calling for help.
 WORTH_HELP = 2e-4
 
@@ -93,6 +91,11 @@ class Extras(NamedTuple):
 
 
 NO_EXTRAS = Extras()
+
+
+def loss_of(out_activation: str) -> str:
+    """A loss, as ``layout`` takes it, with this output activation: enough to predict."""
+    return {"cumulative_softplus": "quantiles"}.get(out_activation, out_activation)
 
 
 @functools.lru_cache(maxsize=64)

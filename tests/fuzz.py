@@ -2,7 +2,8 @@
 
 ``python -m tests.fuzz --minutes 60 --seed 0`` runs workers one after another and exits
 with 1 after a crash, a hang, an error of a type that scikit-learn does not document, or a
-promise that is not kept (``Broken``). The kernels' accesses are checked, unless under
+promise that is not kept (``Broken``). FUZZ_PLAIN=1 leaves out what scikit-learn's
+networks do not have. The kernels' accesses are checked, unless under
 NUMBA_BOUNDSCHECK=0. A worker says what it will do before it does it, so that the parent
 knows what it died of. Case k depends on (seed, k) only: ``python -m tests.fuzz --seed 0
 --case k`` shows its steps. An odd error is no defect if scikit-learn's own estimator, in
@@ -112,6 +113,8 @@ VALID = {
         ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping"), FLAG
     ),
 }
+#: Whether to leave out what follows, whose programs take minutes to compile.
+PLAIN = os.environ.get("FUZZ_PLAIN") == "1"
 #: What scikit-learn's networks do not have: other parameters, other values of its own.
 BEYOND = {
     "activation": one(
@@ -156,7 +159,7 @@ def parameters(case, rng, share, unknown=()):
     if isinstance(chosen.get("max_iter"), int) and chosen["max_iter"] > 100:
         chosen["max_iter"] = -5  # as many would take too long
     beyond = [name for name in BEYOND if name in case.known]
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and not PLAIN:
         more = {n: BEYOND[n](rng) for n in beyond if rng.random() < share / 2}
         if not case.twin:
             chosen |= more

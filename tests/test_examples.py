@@ -22,7 +22,7 @@ SAYS = {
     "overfitting": r"early_stopping",
     "optimizers": r"Adam .* loss",
     "seeds": r"weights of one thread (\w+), of all threads \1",
-    "beyond": r"max_grad_norm=None: diverged\nmax_grad_norm=10.0: R\^2 0\.",
+    "beyond": r"max_grad_norm=None: diverged\nmax_grad_norm=10.0: R\^2 ",
     "tabular": r"network: \d+\.\d+ miles",
 }
 #: Those that change their process, or start others.

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.timeout(600)
 SILENCE = "--limit=500"
 
 
-def fuzz(*options):
+def fuzz(*options, **variables):
     return subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "--seed=0", *options],
         cwd=Path(__file__).parents[1],
-        env={"NUMBA_BOUNDSCHECK": "0", **os.environ},
+        env={"NUMBA_BOUNDSCHECK": "0", "FUZZ_PLAIN": "1", **os.environ, **variables},
         capture_output=True,
         text=True,
         timeout=550,
@@ -31,6 +31,12 @@ def test_random_calls_end_in_results_or_ordinary_errors():
     run = fuzz("--cases=120", "--batch=120", SILENCE)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr
     assert "cases finished: 120," in run.stdout
+
+
+@pytest.mark.slow  # compiles as many programs again
+def test_random_calls_with_all_options_end_so_too():
+    run = fuzz("--cases=500", "--batch=500", SILENCE, FUZZ_PLAIN="0")
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ ROWS = [
     {"maintenance", "export", "display", "many", "search"},
     {"estimators"},
     {"base"},
-    {"gradients"},
+    {"gradients", "predicting"},
     {"lbfgs", "convert"},
     {"training", "rows"},
     {"callbacks", "validation", "parameters"},

@@ -11,10 +11,10 @@ import sklearn.neural_network
 from sklearn import config_context
 
 import fastbp
-from fastbp import base
+from fastbp import predicting
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-FEW = base._FEW_ROWS
+FEW = predicting._FEW_ROWS
 
 
 def fitted(model=fastbp.MLPClassifier, dtype=np.float64, classes=3, **parameters):
@@ -44,7 +44,7 @@ def test_rows_get_the_bits_that_they_get_in_a_batch(model, activation, dtype):
             together = outputs(clf, X)
             for few in range(1, FEW + 1):
                 np.testing.assert_array_equal(outputs(clf, X[:few]), together[:few])
-    assert clf in base._ROW_READERS
+    assert clf in predicting._ROW_READERS
 
 
 def test_edited_and_replaced_weights_count():
@@ -82,10 +82,10 @@ def test_copies_read_their_own_weights(duplicate):
 def test_readers_do_not_keep_estimators_alive():
     model, X = fitted()
     outputs(model, X[:1])
-    before = len(base._ROW_READERS)
+    before = len(predicting._ROW_READERS)
     del model
     gc.collect()
-    assert len(base._ROW_READERS) == before - 1
+    assert len(predicting._ROW_READERS) == before - 1
 
 
 @pytest.mark.parametrize("rows", [1, 60])
