@@ -140,7 +140,7 @@ def _train_weights(net, parameters, data, work, optimizer, task, worker):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_train_weights, jit_options={"error_model": "numpy"})
+@overload(_train_weights, inline="always", jit_options={"error_model": "numpy"})
 def _overload_train_weights(net, parameters, data, work, optimizer, task, worker):
     def plain(net, parameters, data, work, optimizer, task, worker):
         region = work.region[0]
@@ -179,7 +179,7 @@ def _clips(net, optimizer):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_clips, jit_options={"error_model": "numpy"})
+@overload(_clips, inline="always", jit_options={"error_model": "numpy"})
 def _overload_clips(net, optimizer):
     if is_extended(net):
         return lambda net, optimizer: optimizer.max_grad_norm < math.inf
