@@ -256,6 +256,7 @@ def test_bits_do_not_depend_on_threads_with_all_options(dtype):
     assert one.validation_loss_curve_ == two.validation_loss_curve_
 
 
+@pytest.mark.slow  # programs of its own to compile; ``.ci/run`` has it
 @pytest.mark.parametrize("model", [MLPClassifier, MLPRegressor])
 def test_sparse_inputs_give_the_same_bits_with_all_options(model):
     thin = X * (RNG.random(X.shape) < 0.3)

@@ -27,13 +27,14 @@ def fuzz(*options, **variables):
     )
 
 
+@pytest.mark.slow  # minutes with nothing in the cache; ``.ci/run`` has it
 def test_random_calls_end_in_results_or_ordinary_errors():
     run = fuzz("--cases=120", "--batch=120", SILENCE)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr
     assert "cases finished: 120," in run.stdout
 
 
-@pytest.mark.slow  # compiles as many programs again
+@pytest.mark.slow  # as many programs again
 def test_random_calls_with_all_options_end_so_too():
     run = fuzz("--cases=500", "--batch=500", SILENCE, FUZZ_PLAIN="0")
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr

@@ -58,6 +58,8 @@ MODELS = {
 @pytest.mark.parametrize("kind", [np.asarray, csr_array])
 @pytest.mark.parametrize("name", MODELS)
 def test_each_model_is_that_of_its_rows(name, kind, weighted):
+    if name == "dropout" and kind is csr_array:
+        pytest.skip("programs of its own to compile; test_beyond has such a network")
     data, weight = kind(X), WEIGHTS if weighted else None
     models = [clone(MODELS[name]) for _ in TRAIN]
     assert fit_many(models, data, Y, TRAIN, sample_weight=weight) is not None
