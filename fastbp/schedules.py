@@ -29,7 +29,8 @@ def batch_rates(
     rate : float
         The rate without warm-up; for 'one_cycle' the largest.
     epoch : int
-        How many epochs came before; after ``n_epochs`` a schedule begins anew.
+        How many epochs came before; 'cosine' and 'one_cycle' begin anew after
+        ``n_epochs``.
     n_batches : int
         Batches of an epoch.
     n_epochs : int
@@ -43,7 +44,11 @@ def batch_rates(
     -------
     ndarray of shape (n_batches,)
     """
-    epoch %= n_epochs
+    changes = schedule in ("cosine", "one_cycle")
+    if not changes and not warmup_epochs:
+        return np.full(n_batches, rate)
+    if changes:
+        epoch %= n_epochs
     passed = epoch + np.arange(n_batches) / n_batches
     if schedule == "one_cycle":
         top = min(warmup_epochs or _SHARE * n_epochs, n_epochs)
