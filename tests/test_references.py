@@ -62,12 +62,16 @@ def test_ends_with_pytorchs_weights(name, dtype):
     np.testing.assert_allclose(model.loss_curve_, curve, rtol=error)
 
 
-@pytest.mark.parametrize("name", [*cases.CLASSIFIERS, *cases.REGRESSORS])
+# never clipped: it is to change nothing; quantiles: networks of one have fewer outputs
+EFFECTIVE = sorted(
+    {*cases.CLASSIFIERS, *cases.REGRESSORS} - {"never clipped", "quantiles"}
+)
+
+
+@pytest.mark.parametrize("name", sorted(EFFECTIVE))
 def test_options_change_something(name):
     """The comparison would say nothing if the option were without effect."""
     options = {**cases.CLASSIFIERS, **cases.REGRESSORS}[name]
-    if name == "never clipped":
-        return
     defaults = {
         **{"activation": "tanh", "solver": "sgd", "max_grad_norm": None},
         **{"loss": "squared_error", "frozen_layers": 0, "label_smoothing": 0.0},
@@ -76,8 +80,6 @@ def test_options_change_something(name):
     model, X, y = start(
         name, np.float64, **{k: defaults[k] for k in options if k in defaults}
     )
-    if name == "quantiles":
-        return  # the network has as many outputs
     model.fit(X, y)
     expected, _ = kept(name, model)
     different = [

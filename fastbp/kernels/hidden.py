@@ -221,7 +221,7 @@ def finish_units(net, unit, A, S, base, capacity, begin, end, seed, t):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(finish_units, inline="always", jit_options={"error_model": "numpy"})
+@overload(finish_units, jit_options={"error_model": "numpy"})
 def _overload_finish_units(net, unit, A, S, base, capacity, begin, end, seed, t):
     def extended(net, unit, A, S, base, capacity, begin, end, seed, t):
         pitch, layer = panel_width(A), net.layers[unit]
@@ -243,7 +243,7 @@ def multiply_slopes(net, unit, D, S, capacity, begin, end):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(multiply_slopes, inline="always", jit_options={"error_model": "numpy"})
+@overload(multiply_slopes, jit_options={"error_model": "numpy"})
 def _overload_multiply_slopes(net, unit, D, S, capacity, begin, end):
     def extended(net, unit, D, S, capacity, begin, end):
         lanes, pitch, layer = lanes_of(D), panel_width(D), net.layers[unit]
@@ -266,7 +266,7 @@ def first_trained(net):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(first_trained, inline="always", jit_options={"error_model": "numpy"})
+@overload(first_trained, jit_options={"error_model": "numpy"})
 def _overload_first_trained(net):
     if is_extended(net):
         return lambda net: net.extras[0].frozen

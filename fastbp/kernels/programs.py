@@ -144,7 +144,7 @@ def _train_weights(net, parameters, data, work, optimizer, task, worker):
 def _overload_train_weights(net, parameters, data, work, optimizer, task, worker):
     def plain(net, parameters, data, work, optimizer, task, worker):
         region = work.region[0]
-        step = _step(optimizer, optimizer.kind, region, 1.0, parameters[0])
+        step = _step(optimizer, optimizer.kind, region, False, parameters[0])
         at = worker * work.share
         start, batch = region.start, region.batch
         work.squares[task] = train_weights(
@@ -156,11 +156,11 @@ def _overload_train_weights(net, parameters, data, work, optimizer, task, worker
         theta, m, v = parameters
         clips = _clips(net, optimizer)
         if region.phase == CLIPPED:
-            step = _more_step(optimizer, optimizer.kind, region, 0.0, theta)
+            step = _more_step(optimizer, optimizer.kind, region, True, theta)
             update_clipped(net, panels, parameters, work, step)
         else:
             kind = GRADIENT if clips else optimizer.kind
-            step = _more_step(optimizer, kind, region, 1.0, theta)
+            step = _more_step(optimizer, kind, region, False, theta)
             at = worker * work.share
             start, batch = region.start, region.batch
             to = (theta, work.gradient if clips else m, v)
@@ -179,7 +179,7 @@ def _clips(net, optimizer):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_clips, inline="always", jit_options={"error_model": "numpy"})
+@overload(_clips, jit_options={"error_model": "numpy"})
 def _overload_clips(net, optimizer):
     if is_extended(net):
         return lambda net, optimizer: optimizer.max_grad_norm < math.inf
@@ -187,26 +187,26 @@ def _overload_clips(net, optimizer):
 
 
 @part
-def _step(optimizer, kind, region, objective, theta):
+def _step(optimizer, kind, region, is_clipped, theta):
     """The scalars of the t-th update (t = 1, 2, ...), in theta's dtype.
 
-    ``objective`` is 1 if sums over the batch come to the update, and 0 if they are the
-    gradient of the objective already, which is to be clipped.
+    Sums over the batch come to the update, or, if it ``is_clipped``, the gradient of the
+    objective, penalty included.
     """
     t, rate = region.step, region.rate
     if optimizer.corrects_bias:
         rate *= math.sqrt(1.0 - optimizer.beta_2**t) / (1.0 - optimizer.beta_1**t)
     decays = (optimizer.beta_1, optimizer.beta_2, optimizer.epsilon, optimizer.momentum)
     scale, alpha, nesterov = 1.0 / region.weight, optimizer.alpha, optimizer.nesterov
-    if objective == 0.0:
+    if is_clipped:
         scale, alpha = region.clip, 0.0
     return make_step(theta, kind, scale, alpha, rate, decays, nesterov)
 
 
 @part
-def _more_step(optimizer, kind, region, objective, theta):
+def _more_step(optimizer, kind, region, is_clipped, theta):
     """As ``_step`` for extended networks."""
-    step = _step(optimizer, kind, region, objective, theta)
+    step = _step(optimizer, kind, region, is_clipped, theta)
     return make_more_step(theta, step, optimizer, region.rate, region.step)
 
 
