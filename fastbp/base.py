@@ -55,8 +55,6 @@ _FLOATS = {
 
 #: Weights within 2^-20 to 2^20 are left as they are.
 _MODEST_EXPONENT = 20
-#: What a progress bar counts: of stochastic solvers, of 'lbfgs'.
-_TASKS = ("epoch", "iteration")
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -194,10 +192,10 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
         told = X, y, given.sample_weight
         X, y = self._check_X_y(X, y, reset=not goes_on)
-        order = np.arange(X.shape[0]) if numbers is None else numbers
-        labels = self._encode(y[order], incremental, classes)
+        chosen = slice(None) if numbers is None else numbers
+        labels = self._encode(y[chosen], incremental, classes)
         sample_weight, scale = _checked_sample_weight(
-            given.sample_weight, X, order, labels.weights(labels.targets)
+            given.sample_weight, X, chosen, labels.weights(labels.targets)
         )
         units = (X.shape[1], *hidden, labels.n_outputs)
         random_state = self._generator(goes_on and incremental)
@@ -216,6 +214,7 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             dropout=dropout,
             optimizer=optimizer is not None and optimizer.is_extended,
         )
+        order = np.arange(X.shape[0]) if numbers is None else numbers
         if numbers is not None:
             labels = labels._replace(targets=_spread(labels.targets, order, X.shape[0]))
             if sample_weight is not None:
@@ -236,8 +235,9 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             rows, y, labels, given, random_state, attributes
         )
         n_epochs = 1 if incremental else int(self.max_iter)
+        counted = "iteration" if optimizer is None else "epoch"
         shows = self.progress_bar and not incremental
-        bar = ProgressBar(n_epochs, _TASKS[optimizer is None]) if shows else None
+        bar = ProgressBar(n_epochs, counted) if shows else None
         events = Events(self, *told, "epoch", n_epochs, attributes, bar)
         try:
             if optimizer is None:

@@ -181,7 +181,6 @@ def report(
     gradients = network.unpack(plan, flat.astype(plan.dtype))
     norm = float(np.sqrt(sum((g.astype(float) ** 2).sum() for a in gradients for g in a)))
     updates = _updates(optimizer, weights)
-    frozen = 0 if plan.net.extras is None else int(plan.net.extras["frozen"][0])
     layers = []
     for layer, W in enumerate(weights.coefs):
         values = _activations(weights, activations, layer, plan, rows.X, options.n_jobs)
@@ -193,12 +192,12 @@ def report(
                 W.shape[1],
                 activations[layer],
                 _rms(values),
-                _rms(gradients[0][layer]) if layer >= frozen else np.nan,
+                _rms(gradients[0][layer]) if layer >= plan.frozen else np.nan,
                 _rms(W),
-                updates[layer] / _rms(W) if layer >= frozen and W.any() else np.nan,
+                updates[layer] / _rms(W) if layer >= plan.frozen and W.any() else np.nan,
                 dead,
                 saturated,
-                layer < frozen,
+                layer < plan.frozen,
             )
         )
     return GradientReport(layers, loss, norm)

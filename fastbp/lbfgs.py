@@ -103,8 +103,8 @@ class Objective:
         n_outputs = int(net.layers["units"][-1])
         if net.loss != SQUARED_ERROR or n_outputs == 1:
             return loss
-        frozen = 0 if net.extras is None else int(net.extras["frozen"][0])
-        first, end = net.layers["weights"][frozen + 1], net.layers["biases"][1]
+        first = net.layers["weights"][self._plan.frozen + 1]
+        end = net.layers["biases"][1]
         W = self._theta[first:end].astype(np.float64)
         penalty = 0.5 * self._alpha * W.dot(W) / self._total
         return penalty + n_outputs * (loss - penalty)

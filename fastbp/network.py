@@ -62,6 +62,7 @@ class Layout(NamedTuple):
     panel: int  # columns of a panel
     grain: int  # blocks of rows come in multiples of it
     sparse: bool  # inputs are sparse: they have no panels
+    frozen: int  # layers, from the first, that do not train
     variant: str  # of the programs: for sparse inputs, for extended networks
 
     def program(self, name: str) -> str:
@@ -158,6 +159,7 @@ def layout(
         panel=panel,
         grain=grain,
         sparse=sparse,
+        frozen=extras.frozen,
         variant="sparse" * sparse + "extended" * extended,
     )
 
@@ -295,8 +297,7 @@ def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
     """
     panel_bytes = capacity * plan.panel * plan.dtype.itemsize
     tasks = []
-    frozen = 0 if plan.net.extras is None else int(plan.net.extras["frozen"][0])
-    for layer in range(frozen, plan.net.depth):
+    for layer in range(plan.frozen, plan.net.depth):
         outputs = plan.net.layers[layer + 1]
         rows, columns = int(outputs["rows"]), int(outputs["columns"])
         delta_bytes = panel_bytes * -(-columns // plan.panel)

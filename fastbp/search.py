@@ -39,7 +39,29 @@ def _threads_for(search: Any) -> AbstractContextManager:
     return parallel_config("threading", n_jobs=n_jobs)
 
 
-class GridSearchCV(model_selection.GridSearchCV):
+class _InThreads:
+    """Goes before a search class of scikit-learn's."""
+
+    def fit(self, X: Matrix, y: Any = None, **params: Any) -> Self:
+        """Try sets of parameters, as scikit-learn's does, and fit with the best.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        **params : dict
+            Go to ``fit`` of the estimator, the splitter and the scorer.
+
+        Returns
+        -------
+        self : object
+        """
+        search: Any = super()  # that of scikit-learn's, which stands behind this class
+        with _threads_for(self):
+            return search.fit(X, y, **params)
+
+
+class GridSearchCV(_InThreads, model_selection.GridSearchCV):
     """scikit-learn's :class:`sklearn.model_selection.GridSearchCV`, in threads.
 
     The same parameters, attributes and results. Estimators of fastbp's, and pipelines
@@ -65,25 +87,8 @@ error_score, return_train_score
     ['alpha']
     """
 
-    def fit(self, X: Matrix, y: Any = None, **params: Any) -> Self:
-        """Fit with all sets of parameters, as scikit-learn's does.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        **params : dict
-            Go to ``fit`` of the estimator, the splitter and the scorer.
-
-        Returns
-        -------
-        self : object
-        """
-        with _threads_for(self):
-            return super().fit(X, y, **params)
-
-
-class RandomizedSearchCV(model_selection.RandomizedSearchCV):
+class RandomizedSearchCV(_InThreads, model_selection.RandomizedSearchCV):
     """scikit-learn's :class:`sklearn.model_selection.RandomizedSearchCV`, in threads.
 
     Parameters
@@ -105,20 +110,3 @@ pre_dispatch, random_state, error_score, return_train_score
     >>> sorted(search.best_params_)
     ['alpha']
     """
-
-    def fit(self, X: Matrix, y: Any = None, **params: Any) -> Self:
-        """Fit with parameters drawn at random, as scikit-learn's does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        **params : dict
-            Go to ``fit`` of the estimator, the splitter and the scorer.
-
-        Returns
-        -------
-        self : object
-        """
-        with _threads_for(self):
-            return super().fit(X, y, **params)

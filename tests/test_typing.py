@@ -5,11 +5,14 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import fastbp
-from fastbp import kernels
+from fastbp import kernels, tables, typing
+from fastbp.initial import INITIALIZATIONS
+from fastbp.schedules import MORE_SCHEDULES
 
 PROGRAM = Path(__file__).with_name("typed_program.py")
 
@@ -56,3 +59,18 @@ def test_every_argument_and_result_is_annotated(name, function):
     for parameter in signature.parameters.values():
         if parameter.name not in ("self", "cls"):
             assert parameter.annotation is not inspect.Parameter.empty, parameter
+
+
+@pytest.mark.parametrize(
+    ("annotated", "taken"),
+    [
+        (typing.ActivationName, {*tables.ACTIVATIONS, *tables.MORE_ACTIVATIONS}),
+        (typing.ArrayActivation, set(tables.ACTIVATIONS)),
+        (typing.Solver, {"lbfgs", *tables.SOLVER_KINDS}),
+        (typing.Schedule, {"constant", "invscaling", "adaptive", *MORE_SCHEDULES}),
+        (get_args(typing.Initialization)[0], set(INITIALIZATIONS)),
+    ],
+    ids=["activation", "array activation", "solver", "learning_rate", "init"],
+)
+def test_names_are_annotated_as_they_are_taken(annotated, taken):
+    assert set(get_args(annotated)) == taken
