@@ -182,6 +182,8 @@ def has_diverged(plan: network.Layout, losses: Any) -> bool:
     Poisson's may be infinite for a while: where a prediction underflows and the target
     is not 0, the gradient is finite and leads back. So may Gamma's.
     """
+    if np.isfinite(losses).all():  # as nearly always, and soon known
+        return False
     lost = np.isnan(losses)
     if plan.net.loss not in (POISSON, GAMMA):
         lost = lost | np.isinf(losses)
