@@ -43,6 +43,9 @@ _DELTA_BYTES = 512 * 1024
 #: Panels of inputs and of outputs of a task of region 2 where the deltas do not stay: the
 #: second-level cache holds their gradient while the batch passes by.
 _WIDE_TASK = 4, 8
+#: Tasks of region 2 at least, if that takes no more than cutting panels in thirds: as
+#: many registers of inputs where AVX-512 multiplies them, and whole tiles everywhere.
+_TASKS = 12
 #: All names, in the order of their numbers.
 _ACTIVATIONS = (*ACTIVATIONS, *MORE_ACTIVATIONS)
 _LOSSES = (*OUTPUT_ACTIVATIONS, *MORE_LOSSES)
@@ -293,9 +296,13 @@ def transpose_weights(plan: Layout, theta: np.ndarray, transposed: np.ndarray) -
 def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
     """The tasks of region 2: panels of inputs by panels of outputs (see ``TASK``).
 
-    Consecutive tasks share the deltas of their outputs.
+    A panel that is a large part of all the work is taken in thirds, and the largest tasks
+    come first, so that workers end at about the same time. Among tasks of one size,
+    neighbours share the deltas of their outputs.
     """
     panel_bytes = capacity * plan.panel * plan.dtype.itemsize
+    trained = plan.net.layers[plan.frozen + 1 :]
+    large = (trained["rows"] * trained["columns"]).sum() / _TASKS
     tasks = []
     for layer in range(plan.frozen, plan.net.depth):
         outputs = plan.net.layers[layer + 1]
@@ -304,11 +311,14 @@ def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
         height, width = plan.panel, columns
         if delta_bytes > _DELTA_BYTES:
             height, width = (n * plan.panel for n in _WIDE_TASK)
+        elif height * width > large:
+            height //= 3
         tasks += [
             (layer, i, min(i + height, rows), o, min(o + width, columns))
             for o in range(0, columns, width)
             for i in range(0, rows, height)
         ]
+    tasks.sort(key=lambda task: (task[2] - task[1]) * (task[4] - task[3]), reverse=True)
     return np.array(tasks, dtype=TASK)
 
 

@@ -38,8 +38,8 @@ SOLVER_KINDS = {
 }
 
 #: Words of a team's state, each on its own cache line (see ``kernels.team``).
-TICKET, DONE, STOP, YIELD = 0, 8, 16, 24
-TEAM_WORDS = 32
+TICKET, DONE, STOP, YIELD, EVEN, ODD = 0, 8, 16, 24, 32, 40
+TEAM_WORDS = 48
 #: Bits of a ticket for the number of a task, and for the number of tasks.
 TASKS_SHIFT = 24
 

@@ -277,12 +277,19 @@ def test_tasks_take_every_weight_once(dtype):
         covered = np.zeros(plan.n_parameters, int)
         for layer, first, last, begin, end in work.tasks.tolist():
             outputs = plan.net.layers[layer + 1]
-            assert begin % plan.panel == first % plan.panel == 0
+            assert begin % plan.panel == first % plan.grain == 0
+            # whole panels of inputs, or a part of one
+            within = first // plan.panel == (last - 1) // plan.panel
+            assert first % plan.panel == 0 or within
             for start, width in panels(plan, int(outputs["columns"])):
                 if begin <= start < end:
                     panel = outputs["weights"] + start * outputs["rows"]
                     covered[panel + first * width : panel + last * width] += 1
         weights = plan.net.layers["biases"][1]
+        sizes = [
+            (last - first) * (end - begin) for _, first, last, begin, end in work.tasks
+        ]
+        assert sizes == sorted(sizes, reverse=True)
         assert (covered[:weights] == 1).all()
         assert not covered[weights:].any()
 

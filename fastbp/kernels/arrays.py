@@ -233,7 +233,7 @@ def multiply_all(out, product, room, team, workers, worker):
     """
     while not is_stopped(team):
         ticket = take_ticket(team)
-        task = task_of(ticket)
+        task = task_of(team, ticket, worker)
         if task >= 0:
             if region_of(ticket) == PANELS:
                 _pack_panel(product, room, task)
@@ -316,7 +316,7 @@ def loss_and_delta(
     at = worker * (scratch.size // workers)
     while not is_stopped(team):
         ticket = take_ticket(team)
-        task = task_of(ticket)
+        task = task_of(team, ticket, worker)
         if task < 0:
             if worker == 0:
                 wait_for_tasks(team, ticket)
@@ -380,7 +380,7 @@ def update_all(
     step = make_step(theta, kind, 1.0, 0.0, rate, decays, nesterov)
     while not is_stopped(team):
         ticket = take_ticket(team)
-        task = task_of(ticket)
+        task = task_of(team, ticket, worker)
         if task < 0:
             if worker == 0:
                 wait_for_tasks(team, ticket)

@@ -32,8 +32,7 @@ def gradient_squares(net, task, g):
     for start in range(task.first_output, task.end_output, pitch):
         width = min(pitch, outputs.columns - start)
         top = outputs.weights + start * outputs.rows
-        end = min(task.end_input, outputs.rows)
-        count = (end - task.first_input) * width
+        count = (task.end_input - task.first_input) * width
         total += _sum_of_squares(g, top + task.first_input * width, count)
         if task.first_input == 0:
             total += _sum_of_squares(g, outputs.biases + start, width)
@@ -57,7 +56,7 @@ def update_clipped(net, task, parameters, work, step):
     g, layer, pitch = work.gradient, task.layer, panel_width(theta)
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
     for first in range(task.first_input, task.end_input, pitch):
-        height = min(pitch, outputs.rows - first)
+        height = min(pitch, task.end_input - first)
         for start in range(task.first_output, task.end_output, pitch):
             width = min(pitch, outputs.columns - start)
             at = outputs.weights + start * outputs.rows + first * width

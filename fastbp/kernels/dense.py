@@ -39,11 +39,13 @@ from fastbp.kernels.gemm import (
 from fastbp.kernels.more_updates import apply_update
 from fastbp.kernels.simd import (
     constant,
+    first_lanes,
     fma,
     kernel,
     lane_sum,
     lanes_of,
     part,
+    prefetch,
     select,
     splat,
     transpose_square,
@@ -51,6 +53,10 @@ from fastbp.kernels.simd import (
     vstore,
 )
 from fastbp.tables import GRADIENT, RELU
+
+CACHE_LINE = 64
+#: Bytes of inputs on their way from memory while others are packed.
+_AHEAD = 2048
 
 
 @part
@@ -61,31 +67,62 @@ def _rows_of(array, first, pitch, capacity, k):
 
 
 @part
+def _prefetch_row(data, b, units):
+    """Ask for the row that comes some rows after order[b], as rows lie all over X."""
+    size = data.X.itemsize
+    ahead = 1 + _AHEAD // (units * size)
+    row = data.order[min(b + ahead, data.order.size - 1)] * units
+    for i in range(0, units, CACHE_LINE // size):
+        prefetch(data.X, row + i)
+    prefetch(data.X, row + units - 1)
+
+
+@part
+def _load_rest(X, first, count, zero):
+    """X[first : first + count] and zeros, fewer numbers than a register holds."""
+    if first + lanes_of(X) <= X.size:
+        return select(first_lanes(zero, count), vload(X, first), zero)
+    rest = zero  # of the very last row
+    for i in range(count):
+        rest = select(first_lanes(zero, i), rest, splat(X[first + i]))
+    return select(first_lanes(zero, count), rest, zero)
+
+
+@part
 def pack_inputs(net, data, start, A, base, capacity, begin, end):
     """A[0][b] = X[order[start + b]] for begin <= b < end; whether all are finite.
 
     The rows are read once, and in panels they serve forward pass and weight gradient
     without the stalls of reading single numbers from rows all over X.
     """
-    lanes, pitch = lanes_of(A), panel_width(A)
+    X, lanes, pitch = data.X, lanes_of(A), panel_width(A)
     units = net.layers[0].units
-    whole = units // lanes * lanes
-    nought = A.dtype.type(0)
-    rest, zero = nought, splat(nought)
-    sums = zero  # of 0 x, which is NaN if x is not finite
+    whole, wide = units // lanes * lanes, TILE_VECTORS * lanes
+    zero = splat(A.dtype.type(0))
+    one, two, three = zero, zero, zero  # sums of 0 x, which is NaN if x is not finite
     for b in range(begin, end):
-        row = data.order[start + b] * units
-        for panel in range(0, units, pitch):
-            to = base + panel * capacity + b * pitch
-            for i in range(panel, min(panel + pitch, whole), lanes):
-                x = vload(data.X, row + i)
-                vstore(A, to + i - panel, x)
-                sums = fma(x, zero, sums)
-            for i in range(max(panel, whole), min(panel + pitch, units)):
-                a = data.X[row + i]
-                A[to + i - panel] = a
-                rest += a * nought
-    return lane_sum(sums) + rest == 0
+        _prefetch_row(data, start + b, units)
+        row, to = data.order[start + b] * units, base + b * pitch
+        for i in range(0, whole - wide + 1, wide):
+            at = to + i // pitch * pitch * capacity + i % pitch
+            x, y, z = (
+                vload(X, row + i),
+                vload(X, row + i + lanes),
+                vload(X, row + i + 2 * lanes),
+            )
+            vstore(A, at, x)
+            vstore(A, at + lanes, y)
+            vstore(A, at + 2 * lanes, z)
+            one, two, three = fma(x, zero, one), fma(y, zero, two), fma(z, zero, three)
+        for i in range(whole // wide * wide, whole, lanes):
+            x = vload(X, row + i)
+            vstore(A, to + i // pitch * pitch * capacity + i % pitch, x)
+            two = fma(x, zero, two)
+        if whole < units:
+            x = _load_rest(X, row + whole, units - whole, zero)
+            vstore(A, to + whole // pitch * pitch * capacity + whole % pitch, x)
+            three = fma(x, zero, three)
+    return lane_sum(one + two + three) == 0
 
 
 @part
@@ -276,24 +313,25 @@ def transpose_weights(inputs, outputs, start, first, height, width, theta, trans
     """
     lanes, pitch = lanes_of(theta), panel_width(theta)
     weights = outputs.weights + start * outputs.rows + first * width
-    span = min(pitch, inputs.columns - first)
-    to = inputs.transposed + first * outputs.columns + start * span
-    for i in range(0, min(height, span), lanes):  # rows are padded more than columns
+    panel = first // pitch * pitch
+    span = min(pitch, inputs.columns - panel)
+    to = inputs.transposed + panel * outputs.columns + start * span + first - panel
+    end = min(height, inputs.columns - first)  # rows are padded more than columns
+    for i in range(0, end, lanes):
         for c in range(0, width, lanes):
             source = weights + i * width + c
             transpose_square(theta, source, width, transposed, to + c * span + i, span)
 
 
 @part
-def _train_panel(net, layer, first, start, parameters, work, batch, at, step):
-    """Update the weights of one panel of inputs into one of outputs.
+def _train_panel(net, layer, first, height, start, parameters, work, batch, at, step):
+    """Update the weights of one panel of inputs, or some of them, into one of outputs.
 
     Their gradient is scratch[at:]. Returns the sum of their squares before.
     """
     theta, m, v = parameters
     pitch = panel_width(theta)
     inputs, outputs = net.layers[layer], net.layers[layer + 1]
-    height = min(pitch, outputs.rows - first)
     width = min(pitch, outputs.columns - start)
     weights = outputs.weights + start * outputs.rows + first * width
     run = height * width
@@ -361,11 +399,11 @@ def _overload_gather_gradient(net, task, data, work, start, batch, at):
 def train_weights(net, task, parameters, data, work, start, batch, at, step):
     """W[layer][inputs, outputs] -= optimizer(A[layer].T @ D[layer + 1])
 
-    and, with the first inputs, the biases. ``task`` has the layer and the inputs and
-    outputs, whole panels; ``at`` is the worker's place in ``work.scratch``, which keeps
-    the sums of all panels of the task while the batch is taken in parts, or while the
-    batch's sparse inputs are read once for all of them. Returns the sum of the squared
-    weights before the update.
+    and, with the first inputs, the biases. ``task`` has the layer, the inputs, whole
+    panels or a part of one, and the outputs, whole panels; ``at`` is the worker's place
+    in ``work.scratch``, which keeps the sums of all panels of the task while the batch is
+    taken in parts, or while the batch's sparse inputs are read once for all of them.
+    Returns the sum of the squared weights before the update.
     """
     theta, layer = parameters[0], task.layer
     pitch, capacity = panel_width(theta), work.capacity
@@ -379,8 +417,9 @@ def train_weights(net, task, parameters, data, work, start, batch, at, step):
         sums = ZERO if b == 0 else RESUME
         to = at
         for first in range(task.first_input, task.end_input, pitch):
-            height = min(pitch, outputs.rows - first)
-            rows = (inputs.place + first) * capacity + b * pitch
+            height = min(pitch, task.end_input - first)
+            panel = first // pitch * pitch
+            rows = (inputs.place + panel) * capacity + b * pitch + first - panel
             left = Left(work.activations, rows, inner, pitch, depth, np.int64(0))
             for start in range(task.first_output, task.end_output, pitch):
                 width = min(pitch, outputs.columns - start)
@@ -391,7 +430,16 @@ def train_weights(net, task, parameters, data, work, start, batch, at, step):
                     multiply(gradient, left, deltas, depth, height, width, sums, none)
                 if b + depth == batch:
                     squares += _train_panel(
-                        net, layer, first, start, parameters, work, batch, to, step
+                        net,
+                        layer,
+                        first,
+                        height,
+                        start,
+                        parameters,
+                        work,
+                        batch,
+                        to,
+                        step,
                     )
                 if sparse or depth < batch:
                     to += pitch * pitch

@@ -61,9 +61,17 @@ ROWS, WEIGHTS, CLIPPED = 1, 2, 3
 
 @part
 def _block_rows(rows, most, grain, workers):
-    """Rows of one task: at most ``most``, fewer when workers would stay idle."""
-    share = -(-rows // (2 * workers))
-    return min(most, -(-share // grain) * grain)
+    """Rows of one task: at most ``most``, so that the last worker ends soonest."""
+    best, least = grain, rows + grain
+    for block in range(grain, most + 1, grain):
+        blocks = -(-rows // block)
+        rounds = -(-blocks // workers)
+        longest = rounds * block  # rows of the worker that has most of them
+        if (blocks - 1) % workers == 0:  # one has the last block, which may be short
+            longest = max((rounds - 1) * block, longest - blocks * block + rows)
+        if longest <= least:
+            best, least = block, longest
+    return best
 
 
 @part
@@ -237,7 +245,7 @@ def _weight_of(data, start, batch):
 
 
 @part
-def _open_batch(data, work, start, batch, t, rate, grain, workers):
+def _open_batch(data, work, start, batch, t, rate, block):
     """Open region 1 of a step: the rows start, ..., start + batch - 1 of the order.
 
     Not if their weights add up to 0, as a mean over them would mean nothing. Returns
@@ -246,7 +254,6 @@ def _open_batch(data, work, start, batch, t, rate, grain, workers):
     region = work.region[0]
     weight = _weight_of(data, start, batch)
     if weight != 0.0:
-        block = _block_rows(batch, work.block, grain, workers)
         region.phase, region.start, region.batch = ROWS, start, batch
         region.block, region.weight = block, weight
         region.step, region.rate = t, rate
@@ -255,7 +262,7 @@ def _open_batch(data, work, start, batch, t, rate, grain, workers):
 
 
 @part
-def _open_next(data, work, i, end, batch_size, rates, losses, t, grain, workers):
+def _open_next(data, work, i, end, batch_size, rates, losses, t, block):
     """Open the first of the batches i, ..., end - 1 that can be, and return its number.
 
     Those before it change nothing, and their loss is 0.
@@ -264,7 +271,7 @@ def _open_next(data, work, i, end, batch_size, rates, losses, t, grain, workers)
     while i < end:
         start = i * batch_size
         batch = min(batch_size, n - start)
-        if _open_batch(data, work, start, batch, t, rates[i], grain, workers):
+        if _open_batch(data, work, start, batch, t, rates[i], block):
             break
         losses[i] = 0.0
         i += 1
@@ -297,6 +304,7 @@ def train_steps(
     """
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
+    block = _block_rows(min(batch_size, data.order.size), work.block, grain, workers)
     opens = worker == 0  # the next batch
     clips = _clips(net, optimizer[0])
     writes = CLIPPED if clips else WEIGHTS  # the phase that does
@@ -308,14 +316,12 @@ def train_steps(
             break
         if opens:
             t = taken[0] + 1
-            i = _open_next(
-                data, work, i, end, batch_size, rates, losses, t, grain, workers
-            )
+            i = _open_next(data, work, i, end, batch_size, rates, losses, t, block)
             if i == end:
                 break
             opens = False
         ticket = take_ticket(work.team)
-        task = task_of(ticket)
+        task = task_of(work.team, ticket, worker)
         if task >= 0:
             if region.phase == ROWS:
                 _train_rows(net, parameters[0], data, work, optimizer[0], task, worker)
@@ -375,7 +381,7 @@ def predict_rows(net, theta, data, out, work, finite, workers, worker):
     """
     while not is_stopped(work.team):
         ticket = take_ticket(work.team)
-        task = task_of(ticket)
+        task = task_of(work.team, ticket, worker)
         if task < 0:
             if worker == 0:
                 wait_for_tasks(work.team, ticket)

@@ -235,6 +235,25 @@ def vstore(typingctx, array, offset, vector):
 
 
 @intrinsic
+def prefetch(typingctx, array, offset):
+    """Ask for the cache line of array[offset], which may lie beyond the array's end."""
+
+    def codegen(context, builder, sig, args):
+        pointer = emit_pointer(context, builder, sig.args[0], *args)
+        pointer = builder.bitcast(pointer, cgutils.voidptr_t)
+        int32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, int32, int32, int32])
+        function = cgutils.get_or_insert_function(
+            builder.module, kind, "llvm.prefetch.p0"
+        )
+        read, into_all_levels, data = int32(0), int32(3), int32(1)
+        builder.call(function, [pointer, read, into_all_levels, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def splat(typingctx, scalar):
     """A Vector whose lanes all hold ``scalar``, a float32 or float64."""
     vector = vector_of(scalar)

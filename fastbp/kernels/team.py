@@ -1,12 +1,19 @@
 """How the threads of a team share the tasks of a parallel region.
 
 State    ``team``, whole numbers on cache lines of their own (``tables``):
-         TICKET   region << 48 | tasks << 24 | next task, taken by adding 1
+         TICKET   region << 48 | tasks << 24 | tickets given out, taken by adding 1
+         EVEN     tasks that workers 0, 2, ... have taken
+         ODD      tasks that workers 1, 3, ... have taken
          DONE     tasks that are finished
          STOP     not 0: all shall leave
          YIELD    address of the system's function that gives up the processor
 Ticket   names its region and its number of tasks, so one look tells whether there is
          work to do; a thread that comes late takes part in whatever region is open.
+Task     even workers take the tasks 0, 2, ... and then the odd ones from the last one
+         back, odd workers 1, 3, ... and then the even ones; as tickets are as many as
+         tasks, the two meet and never cross. So the memory that a task writes mostly
+         stays with one of two cores from step to step, as fetching it from the other
+         takes long, and neighbours, which read the same, are worked on together.
 Waiting  only for tasks that someone works on, never for a thread: one that the system
          has descheduled between two tasks, or that never came, holds nobody up.
 
@@ -21,7 +28,7 @@ from numba.extending import intrinsic
 
 from fastbp.kernels import simd
 from fastbp.kernels.simd import part
-from fastbp.tables import DONE, STOP, TASKS_SHIFT, TICKET, YIELD
+from fastbp.tables import DONE, EVEN, ODD, STOP, TASKS_SHIFT, TICKET, YIELD
 
 _NUMBER = (1 << TASKS_SHIFT) - 1
 _REGION_SHIFT = 2 * TASKS_SHIFT
@@ -117,10 +124,15 @@ def take_ticket(team):
 
 
 @part
-def task_of(ticket):
-    """The ticket's task, or -1 if the region has no more."""
-    task = ticket & _NUMBER
-    return task if task < (ticket >> TASKS_SHIFT) & _NUMBER else -1
+def task_of(team, ticket, worker):
+    """The task that a worker gets for its ticket, or -1 if the region has no more."""
+    tasks = (ticket >> TASKS_SHIFT) & _NUMBER
+    if ticket & _NUMBER >= tasks:
+        return -1
+    side = worker & 1
+    taken = _add(team, ODD if side else EVEN, 1)
+    own = (tasks + 1 - side) >> 1
+    return 2 * taken + side if taken < own else 2 * (tasks - 1 - taken) + 1 - side
 
 
 @part
@@ -155,6 +167,8 @@ def open_region(team, tasks):
     """The driver hands out the tasks 0, ..., tasks - 1."""
     region = region_of(team[TICKET]) + 1
     _write(team, DONE, 0)
+    _write(team, EVEN, 0)
+    _write(team, ODD, 0)
     _write(team, TICKET, region << _REGION_SHIFT | tasks << TASKS_SHIFT)
 
 

@@ -8,12 +8,14 @@ import functools
 from itertools import pairwise
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import pytest
 from scipy import sparse
 
 from benchmarks import baseline
 from fastbp import launch, network, threads
+from fastbp.kernels import programs
 from fastbp.network import _BLOCK_ROWS as BLOCK_ROWS
 from fastbp.rows import RowReader
 from fastbp.tables import ADAM, GRADIENT, OPTIMIZER, SGD
@@ -1041,3 +1043,28 @@ def test_unsorted_and_repeated_entries_count_as_their_sums(dtype):
     check_same(train(twice, opt, 15), train(dense, opt, 15))
     for a, b in zip((twice.X.data, twice.X.indices, twice.X.indptr), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_blocks_of_rows_keep_all_workers_busy_to_the_end():
+    @numba.njit
+    def block_rows(rows, most, grain, workers):
+        return programs._block_rows(rows, most, grain, workers)
+
+    def longest(rows, block, workers):
+        """Rows of the worker that ends last; whoever is free takes the next block."""
+        busy = [0] * workers
+        for begin in range(0, rows, block):
+            busy[busy.index(min(busy))] += min(block, rows - begin)
+        return max(busy)
+
+    most = 48
+    for grain in (8, 16):
+        blocks = range(grain, most + 1, grain)
+        for workers in (1, 2, 3, 8):
+            for rows in (1, 7, 16, 32, 48, 50, 96, 197, 200, 256, 1000):
+                block = block_rows(rows, most, grain, workers)
+                assert block in blocks
+                ends = {b: longest(rows, b, workers) for b in blocks}
+                assert ends[block] == min(ends.values())
+                # no smaller than need be: each block reads all weights
+                assert block == max(b for b in blocks if ends[b] == ends[block])

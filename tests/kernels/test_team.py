@@ -23,21 +23,23 @@ def drive(team, takers, tasks, regions, sums):
     for region in range(regions):
         open_region(team, tasks + region)
         ticket = take_ticket(team)
-        while task_of(ticket) >= 0:
-            takers[region, task_of(ticket)] += 1
+        task = task_of(team, ticket, 0)
+        while task >= 0:
+            takers[region, task] += 1
             finish_task(team)
             ticket = take_ticket(team)
+            task = task_of(team, ticket, 0)
         wait_for_tasks(team, ticket)
         sums[region] = takers[region].sum()
 
 
 @numba.njit(nogil=True)
-def help_with(team, takers, tasks):
+def help_with(team, takers, tasks, worker):
     """Tasks of any region until told to leave; returns how many."""
     taken = 0
     while True:
         ticket = take_ticket(team)
-        task = task_of(ticket)
+        task = task_of(team, ticket, worker)
         if task >= 0:
             takers[find_region(ticket, tasks), task] += 1
             finish_task(team)
@@ -60,11 +62,12 @@ def test_every_task_is_taken_once_and_seen_by_the_driver():
     drive(team_state(), takers[:0], tasks, 0, sums)  # compiled before threads start
     stopped = team_state()
     stopped[STOP] = 1
-    help_with(stopped, takers, tasks)
-    helpers = [
-        threading.Thread(target=lambda: counts.append(help_with(team, takers, tasks)))
-        for _ in range(3)
-    ]
+    help_with(stopped, takers, tasks, 1)
+
+    def help_as(worker):
+        counts.append(help_with(team, takers, tasks, worker))
+
+    helpers = [threading.Thread(target=help_as, args=(worker,)) for worker in (1, 2, 3)]
     for helper in helpers:
         helper.start()
     drive(team, takers, tasks, regions, sums)
@@ -80,13 +83,29 @@ def test_every_task_is_taken_once_and_seen_by_the_driver():
 
 def test_a_region_of_no_tasks_gives_none():
     @numba.njit
-    def first_task(team):
-        return task_of(take_ticket(team))
+    def next_task(team, worker):
+        return task_of(team, take_ticket(team), worker)
 
-    assert first_task(team_state()) == -1
+    assert next_task(team_state(), 0) == -1
     team = team_state(2)
-    assert [first_task(team) for _ in range(4)] == [0, 1, -1, -1]
+    assert [next_task(team, 0) for _ in range(4)] == [0, 1, -1, -1]
+
+
+def test_workers_take_the_tasks_of_their_parity_first():
+    @numba.njit
+    def next_task(team, worker):
+        return task_of(team, take_ticket(team), worker)
+
+    team, workers = team_state(6), (0, 1, 3, 0, 2, 1, 0, 1)
+    assert [next_task(team, w) for w in workers] == [0, 1, 3, 2, 4, 5, -1, -1]
+    for tasks in (5, 6):
+        for worker in (0, 1):
+            team = team_state(tasks)
+            own = list(range(worker, tasks, 2))
+            others = list(range(1 - worker, tasks, 2))
+            taken = [next_task(team, worker) for _ in range(tasks)]
+            assert taken == own + others[::-1]
 
 
 def test_helpers_leave_an_idle_team():
-    assert help_with(team_state(), np.zeros((1, 1), np.int64), 1) == 0
+    assert help_with(team_state(), np.zeros((1, 1), np.int64), 1, 1) == 0
