@@ -193,6 +193,8 @@ def guards_everywhere(at, many_tasks):
 @contextmanager
 def tasks_of_weights(many):
     """Smaller tasks of region 2, whose sums of squares are rounded in other places."""
+    from fastbp import network
+
     smaller = {"_DELTA_BYTES": 0, "_WIDE_TASK": (1, 2)}
     with patch.multiple(network, **smaller) if many else nullcontext():
         yield
