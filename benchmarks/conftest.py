@@ -6,6 +6,7 @@ import time
 import pytest
 
 from benchmarks import machine
+from benchmarks.calm import Calm
 from benchmarks.rows import OURS, Row
 
 #: A timing takes at least so long, of as many calls as that takes: neither the clock's
@@ -59,14 +60,19 @@ def _rounds(request, usual):
     return max(3, round(usual * request.config.getoption("rounds")))
 
 
+@pytest.fixture(scope="session")
+def calm():
+    return Calm(machine.threads())
+
+
 @pytest.fixture
-def race(benchmark, request):
+def race(benchmark, request, calm):
     """Time the contestants in rounds (A B C A B C ...) and keep the row.
 
     A row's samples are seconds of one call. pytest-benchmark times fastbp; before each of
     its timings the peers have theirs, and the limit is measured, so that all of a round
-    see the machine in the same state. ``check(name, result)`` is called after a timing
-    with what the last call returned.
+    see the machine in the same state. Each waits until the machine is calm.
+    ``check(name, result)`` is called after a timing with what the last call returned.
     """
 
     def run(
@@ -97,14 +103,16 @@ def race(benchmark, request):
                 if name == OURS:
                     continue
                 time.sleep(pause)
+                calm.wait()
                 started = time.perf_counter()
                 last[name] = timing()
                 seconds = time.perf_counter() - started
                 samples[name].append(_rounded(seconds / calls[name]))
                 checked(name)
+            time.sleep(pause)
+            calm.wait()
             if limit is not None:
                 limits.append(limit())
-            time.sleep(pause)
 
         def ours():
             last[OURS] = timings[OURS]()
@@ -133,7 +141,7 @@ def keep(benchmark, row):
 
 
 @pytest.fixture
-def measured(benchmark, request):
+def measured(benchmark, request, calm):
     """Keep numbers that the benchmark measured by itself, in rounds too.
 
     ``measure()`` is one round: a dictionary from contestants to their numbers.
@@ -143,7 +151,12 @@ def measured(benchmark, request):
         found = []
         if rounds > 1:
             rounds = _rounds(request, rounds)
-        benchmark.pedantic(lambda: found.append(measure()), rounds=rounds, iterations=1)
+        benchmark.pedantic(
+            lambda: found.append(measure()),
+            setup=lambda: calm.wait() and None,
+            rounds=rounds,
+            iterations=1,
+        )
         if benchmark.disabled:
             return None
         samples = {name: [_rounded(one[name]) for one in found] for name in found[0]}

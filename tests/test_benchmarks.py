@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sklearn.neural_network
 
-from benchmarks import guard, peers, problems, report, session
+from benchmarks import calm, guard, peak, peers, problems, report, session
 from benchmarks.rows import Row, Run
 
 ROOT = Path(__file__).parents[1]
@@ -172,3 +172,24 @@ def test_kernels_agree_with_numpy():
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "18 passed" in result.stdout
+
+
+def test_timings_wait_for_the_rate_that_was_seen(monkeypatch):
+    rates = [100, 40, 84, 86, 200, 100, 171]
+    monkeypatch.setattr(peak, "gflops", lambda *args: rates.pop(0))
+    monkeypatch.setattr(calm, "_PAUSE", 0)
+    gate = calm.Calm(2)
+    assert gate.wait()
+    assert gate.wait()
+    assert rates == [200, 100, 171]  # 84 was not enough
+    assert gate.wait()
+    assert gate.wait()
+    assert not rates
+
+
+def test_timings_do_not_wait_for_ever(monkeypatch):
+    rates = [100, 40]
+    monkeypatch.setattr(peak, "gflops", lambda *args: rates.pop(0))
+    gate = calm.Calm(2, patience=0)
+    assert gate.wait()
+    assert not gate.wait()
