@@ -151,12 +151,12 @@ def measured(benchmark, request, calm):
         found = []
         if rounds > 1:
             rounds = _rounds(request, rounds)
-        benchmark.pedantic(
-            lambda: found.append(measure()),
-            setup=lambda: calm.wait() and None,
-            rounds=rounds,
-            iterations=1,
-        )
+
+        def measure_once():
+            calm.wait()
+            found.append(measure())
+
+        benchmark.pedantic(measure_once, rounds=rounds, iterations=1)
         if benchmark.disabled:
             return None
         samples = {name: [_rounded(one[name]) for one in found] for name in found[0]}

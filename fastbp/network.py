@@ -17,6 +17,7 @@ from scipy.sparse import issparse
 from fastbp import launch, threads
 from fastbp.tables import (
     ACTIVATIONS,
+    CACHE_LINE,
     EXTRAS,
     LAYER,
     MORE_ACTIVATIONS,
@@ -31,7 +32,6 @@ from fastbp.tables import (
     Workspace,
 )
 
-_CACHE_LINE = 64
 #: Rows that a worker takes through the whole network at a time: their activations stay
 #: in the second-level cache while each panel of weights is used for several tiles. More
 #: where the weights do not stay there, and every block reads them anew.
@@ -177,8 +177,8 @@ def _extra_arrays(extras: Extras) -> tuple[np.ndarray, np.ndarray]:
 def aligned_zeros(n: int, dtype: Any) -> np.ndarray:
     """``n`` zeros that start on a cache line."""
     itemsize = np.dtype(dtype).itemsize
-    buffer = np.zeros(n + _CACHE_LINE // itemsize, dtype)
-    first = (-buffer.ctypes.data % _CACHE_LINE) // itemsize
+    buffer = np.zeros(n + CACHE_LINE // itemsize, dtype)
+    first = (-buffer.ctypes.data % CACHE_LINE) // itemsize
     return buffer[first : first + n]
 
 
@@ -339,7 +339,7 @@ def _scratch(plan: Layout, gradient: int = 0) -> int:
     outputs = int(plan.net.layers["columns"][-1])
     outputs_and_targets = 2 * launch.tile_shape(plan.dtype).lanes * outputs
     one_row = 3 * outputs if plan.net.loss == OWN else 0  # as the user's loss has it
-    return padded(max(gradient, outputs_and_targets + one_row), _CACHE_LINE)
+    return padded(max(gradient, outputs_and_targets + one_row), CACHE_LINE)
 
 
 def _block_rows(plan: Layout) -> int:

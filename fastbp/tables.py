@@ -37,6 +37,9 @@ SOLVER_KINDS = {
     "adamw": ADAM,
 }
 
+#: Bytes that come from memory, and go from core to core, together.
+CACHE_LINE = 64
+
 #: Words of a team's state, each on its own cache line (see ``kernels.team``).
 TICKET, DONE, STOP, YIELD, EVEN, ODD = 0, 8, 16, 24, 32, 40
 TEAM_WORDS = 48

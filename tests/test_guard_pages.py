@@ -172,7 +172,7 @@ def guards_everywhere(at, many_tasks):
         patch.object(training.Trainer, "__init__", guarded_init),
         patch.object(cache, "ready", checked_ready),
         # no room between the workers' parts of an array
-        patch.object(network, "_CACHE_LINE", 1),
+        patch.object(network, "CACHE_LINE", 1),
         patch.object(network, "WORTH_HELP", 0),
         patch.object(threads.Pace, "_WORTH_SHARING", 0),
         patch.object(threads.Pace, "record", lambda self, seconds: None),

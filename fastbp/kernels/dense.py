@@ -52,9 +52,8 @@ from fastbp.kernels.simd import (
     vload,
     vstore,
 )
-from fastbp.tables import GRADIENT, RELU
+from fastbp.tables import CACHE_LINE, GRADIENT, RELU
 
-CACHE_LINE = 64
 #: Bytes of inputs on their way from memory while others are packed.
 _AHEAD = 2048
 
