@@ -311,7 +311,7 @@ def _weight_tasks(plan: Layout, capacity: int) -> np.ndarray:
         height, width = plan.panel, columns
         if delta_bytes > _DELTA_BYTES:
             height, width = (n * plan.panel for n in _WIDE_TASK)
-        elif height * width > large:
+        elif min(height, rows) * width > large:
             height //= 3
         tasks += [
             (layer, i, min(i + height, rows), o, min(o + width, columns))
