@@ -1,9 +1,8 @@
 """Timings begin when the machine gives what it has, as a shared one does not always.
 
-The host of a virtual machine lets two of its processors share one core for some tenths of
-a second, and everything takes twice as long, or runs others on the core's other thread.
-Neither is seen from inside but by the rate of multiply-adds in registers, which nothing
-else disturbs. Whoever is to be timed, nobody is known to the gate.
+The processors of a virtual machine may have half their speed for tenths of a second,
+while inside it nothing else runs. The rate of multiply-adds in registers tells, as caches
+and memory have no part in it. The gate does not know who is to be timed.
 """
 
 import time

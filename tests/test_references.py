@@ -63,9 +63,7 @@ def test_ends_with_pytorchs_weights(name, dtype):
 
 
 # never clipped: it is to change nothing; quantiles: networks of one have fewer outputs
-EFFECTIVE = sorted(
-    {*cases.CLASSIFIERS, *cases.REGRESSORS} - {"never clipped", "quantiles"}
-)
+EFFECTIVE = {*cases.CLASSIFIERS, *cases.REGRESSORS} - {"never clipped", "quantiles"}
 
 
 @pytest.mark.parametrize("name", sorted(EFFECTIVE))

@@ -275,10 +275,10 @@ def running_threads(session):
     return running
 
 
-def counts_in_nested_searches(tmp_path):
-    """How many threads ran at a time, 50 times a second."""
+@pytest.mark.slow  # counts runnable threads: ``.ci/run`` has it alone on the machine
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
+def test_nested_parallelism_has_no_more_running_threads_than_cores(tmp_path):
     done = tmp_path / "done"
-    done.unlink(missing_ok=True)
     process = start_python(NESTED, tmp_path, new_session=True, DONE=str(done))
     assert process.stdout.readline() == "ready\n", finish(process)[2]
     counts = []
@@ -289,18 +289,8 @@ def counts_in_nested_searches(tmp_path):
     assert status == 0, errors
     parallel, serial = output.splitlines()
     assert parallel == serial
-    return counts
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux only")
-def test_nested_parallelism_has_no_more_running_threads_than_cores(tmp_path):
-    # where other tests have the cores, threads on their way to sleep wait for one too
-    for _ in range(3):
-        counts = counts_in_nested_searches(tmp_path)
-        # joblib starts and ends processes meanwhile, and predictions do not wait
-        if statistics.median(counts) <= joblib.cpu_count():
-            return
-    pytest.fail(f"in three searches, the last time: {sorted(counts)}")
+    # joblib starts and ends processes and moves data meanwhile, predictions do not wait
+    assert statistics.median(counts) <= joblib.cpu_count(), sorted(counts)
 
 
 def test_many_refits_do_not_grow(tmp_path):
