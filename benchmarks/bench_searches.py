@@ -98,6 +98,7 @@ def bench_search(race, monkeypatch, what, backend, dtype):
         pause=0.15,
         check=check,
         facts={"backend": backend, "n_jobs": n_jobs},
+        bundled=False,
     )
 
 
@@ -129,6 +130,7 @@ def bench_own_search(race, monkeypatch, dtype):
         pause=0.15,
         check=check,
         facts={"n_jobs": n_jobs},
+        bundled=False,
     )
 
 
@@ -163,4 +165,5 @@ def bench_many_models(race, dtype):
         },
         rounds=3,
         check=check,
+        bundled=False,
     )

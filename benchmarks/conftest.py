@@ -71,7 +71,8 @@ def race(benchmark, request, calm):
 
     A row's samples are seconds of one call. pytest-benchmark times fastbp; before each of
     its timings the peers have theirs, and the limit is measured, so that all of a round
-    see the machine in the same state. Each waits until the machine is calm.
+    see the machine in the same state. Each waits until the machine is calm. Calls that
+    are ``bundled`` are as many in a timing as take ``_LEAST`` seconds.
     ``check(name, result)`` is called after a timing with what the last call returned.
     """
 
@@ -85,11 +86,16 @@ def race(benchmark, request, calm):
         check=None,
         limit=None,
         facts=None,
+        bundled=True,
     ):
         rounds = _rounds(request, rounds)
         samples = {name: [] for name in contestants}
-        limits, last = [], {}
-        calls = {name: _calls(function) for name, function in contestants.items()}
+        limits, last, calls = [], {}, dict.fromkeys(contestants, 1)
+        for name, function in contestants.items():  # the first call may compile
+            if bundled:
+                calls[name] = _calls(function)
+            else:
+                function()
         timings = {n: _timing(f, calls[n]) for n, f in contestants.items()}
 
         def checked(name):
