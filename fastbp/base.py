@@ -356,6 +356,15 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
                 f"The network given as init has hidden layers of {sizes} units; "
                 f"hidden_layer_sizes asks for {units[1:-1]}."
             )
+        theirs, ours = (
+            (names,) * len(sizes) if isinstance(names, str) else names
+            for names in (parameters.activations(pretrained, len(sizes)), activations)
+        )
+        if theirs != ours:
+            raise ValueError(
+                f"The network given as init was trained with activation={theirs}; with "
+                f"{ours} its weights mean nothing."
+            )
         last = activations
         if not isinstance(activations, str):
             last = activations[-1] if activations else "identity"

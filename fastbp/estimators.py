@@ -140,9 +140,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 estimator, default='glorot_uniform'
         How the first weights are drawn: as scikit-learn does, with the variance
         ``2 / fan_in`` (He et al., 2015) or ``1 / fan_in`` (LeCun et al., 1998), or
-        orthonormal (Saxe et al., 2014). A fitted network of the same hidden layers gives
-        their weights, and only the output layer is new. In a search wrap it in
-        :class:`sklearn.frozen.FrozenEstimator`, as clones are not fitted.
+        orthonormal (Saxe et al., 2014). A fitted network of the same hidden layers and
+        activations gives their weights, and only the output layer is new. In a search
+        wrap it in :class:`sklearn.frozen.FrozenEstimator`, as clones are not fitted.
     frozen_layers : int, default=0
         Layers of weights, from the first, that keep their values. The penalty ``alpha``
         is on the others.

@@ -607,6 +607,10 @@ def test_a_model_to_start_from_gives_all_but_its_output_layer():
         MLPClassifier(init=make_pipeline(first)).fit(X, Y)
     with pytest.raises(ValueError, match=r"hidden layers of \(30, 9\) units"):
         MLPClassifier((7,), init=first).fit(X, Y)
+    with pytest.raises(ValueError, match=r"with activation=\('relu', 'relu'\)"):
+        MLPClassifier(**QUICK, activation="tanh", init=first).fit(X, Y)
+    named = MLPClassifier(**QUICK, activation=["relu", "relu"], init=first)
+    assert same(named.fit(X, Y), MLPClassifier(**QUICK, init=first).fit(X, Y))
 
 
 # ------------------------------------------------------------- validation, time, progress
