@@ -28,8 +28,6 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -41,21 +39,60 @@ _FLOPS = {4: 50e9, 8: 25e9}
 
 
 class _Call:
-    """A native call that is under way or waits, and how many threads it has."""
+    """A native call that is under way or waits, as the context of its making.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    wanted : int
+        Threads that it could use.
+    waits : bool
+        Whether it waits for a free core, and for its turn.
+
+    Attributes
+    ----------
+    threads : int
+        Those that it has.
+    """
+
+    def __init__(self, wanted: int, waits: bool):
+        self.wanted, self.waits = wanted, waits
         self.threads = 1
         self._asleep = threading.Lock()
         self._asleep.acquire()
 
-    def sleep(self, seconds: float) -> bool:
-        """Wait until ``wake``; whether it came in time."""
-        return self._asleep.acquire(timeout=max(0.0, seconds))
+    def __enter__(self) -> int:
+        try:
+            with _counting:
+                begun = _begin(self, self.waits)
+                if not begun:
+                    _queue.append(weakref.ref(self))
+            if not begun:
+                self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self.threads
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        begun = False
+        while not begun:
+            left = max(0.0, deadline - time.monotonic())
+            in_time = self._asleep.acquire(timeout=left)
+            with _counting:
+                begun = _begin(self, in_time)
 
     def wake(self) -> None:
-        """End its ``sleep``, or the next one."""
+        """End its sleep, or the next one."""
         if self._asleep.locked():
             self._asleep.release()
+
+    def __exit__(self, *error: object) -> None:
+        with _counting:
+            _calls.discard(self)
+            for place in _queue:
+                if (other := place()) is not None:
+                    other.wake()
 
 
 # The native calls of this process, and those that wait for their turn; weak, so that none
@@ -145,10 +182,10 @@ def _free() -> int:
     import numba
 
     most = min(_cores(), numba.config.NUMBA_NUM_THREADS)
-    return most - sum(call.threads for call in _calls)
+    return most - sum(call.threads for call in _calls) if _calls else most
 
 
-def _begin(call: _Call, n_threads: int, waits: bool) -> bool:
+def _begin(call: _Call, waits: bool) -> bool:
     """Whether the call may begin, or, if it ``waits``, does not have to wait.
 
     It then has its threads, one at least, but leaves one for each that waits.
@@ -159,37 +196,19 @@ def _begin(call: _Call, n_threads: int, waits: bool) -> bool:
         return False
     waiting = [other for other in waiting if other is not call]
     _queue[:] = map(weakref.ref, waiting)
-    call.threads = max(1, min(n_threads, free - len(waiting)))
+    call.threads = max(1, min(call.wanted, free - len(waiting)))
     _calls.add(call)
     for other in waiting:  # there may be a core for the next one too
         other.wake()
     return True
 
 
-@contextmanager
-def threads_for_call(n_threads: int, waits: bool = False) -> Iterator[int]:
-    """Threads that a call gets of the ``n_threads`` it could use, while it lasts.
+def threads_for_call(n_threads: int, waits: bool = False) -> _Call:
+    """A context: threads that a call gets of the ``n_threads`` it could use.
 
     It gets one at least, if it ``waits`` when one is free and it is its turn.
     """
-    call = _Call()
-    try:
-        with _counting:
-            begun = _begin(call, n_threads, waits)
-            if not begun:
-                _queue.append(weakref.ref(call))
-        deadline = time.monotonic() + _PATIENCE
-        while not begun:
-            in_time = call.sleep(deadline - time.monotonic())
-            with _counting:
-                begun = _begin(call, n_threads, waits and in_time)
-        yield call.threads
-    finally:
-        with _counting:
-            _calls.discard(call)
-            for place in _queue:
-                if (other := place()) is not None:
-                    other.wake()
+    return _Call(n_threads, waits)
 
 
 def serial_seconds(flops: float, dtype: np.dtype) -> float:

@@ -72,6 +72,7 @@ class Team:
     ):
         self._name, self._dtype, self._state = name, dtype, state
         self._waits = waits
+        self._program: Any = None
         self._helpers: dict[int, Aside] = {}  # the driver too, if another thread drives
         self._errors: list[BaseException] = []
 
@@ -82,12 +83,15 @@ class Team:
         not timed. A call that is ``expected`` to take long can be interrupted by Ctrl-C
         between two tasks: the program then leaves whole steps behind.
         """
-        program = cache.ready(self._name, self._dtype, (*args, n_threads, 0))
+        program = self._program
+        if program is None:
+            program = cache.ready(self._name, self._dtype, (*args, n_threads, 0))
+            self._program = program
         with launch.threads_for_call(n_threads, self._waits) as n_threads:
             try:
                 if n_threads > 1:
                     self._call_helpers(program, args, n_threads)
-                else:
+                elif self._helpers:
                     self.dismiss()
                 drive = self._attend if _is_long(expected) else _timed
                 seconds = drive(program, (*args, n_threads, 0))

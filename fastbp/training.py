@@ -4,6 +4,7 @@ One native call takes the steps of an epoch, or of a slice of it short enough fo
 Ctrl-C and printed progress to stay responsive. All rules are scikit-learn's.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -182,7 +183,7 @@ def has_diverged(plan: network.Layout, losses: Any) -> bool:
     Poisson's may be infinite for a while: where a prediction underflows and the target
     is not 0, the gradient is finite and leads back. So may Gamma's.
     """
-    if np.isfinite(losses).all():  # as nearly always, and soon known
+    if math.isfinite(np.add.reduce(losses, axis=None)):  # as nearly always
         return False
     lost = np.isnan(losses)
     if plan.net.loss not in (POISSON, GAMMA):
@@ -226,6 +227,9 @@ class Trainer:
         self._order = rows.order.copy()
         self._n = len(rows.order)
         self._batch_size = clipped_batch_size(options.batch_size, self._n)
+        n_batches = -(-self._n // self._batch_size)
+        self._rows = np.full(n_batches, float(self._batch_size))  # of each batch
+        self._rows[-1] = self._n - (n_batches - 1) * self._batch_size
         self._workers = launch.thread_limit(options.n_jobs)
         self._work = network.training_workspace(
             plan, self._batch_size, self._workers, weights.coefs, optimizer.clips
@@ -261,9 +265,7 @@ class Trainer:
             for _ in range(max_epochs):
                 events.begin()
                 if self.options.shuffle:
-                    permutation = np.arange(self._n)
-                    self._random_state.shuffle(permutation)
-                    self._order[:] = self._order[permutation]
+                    self._random_state.shuffle(self._order)
                 begun = self._parameters[0].copy() if self._keeps("loss") else None
                 self._end_epoch(self._epoch(), begun)
                 if events.end(self.weights, self._figures()):
@@ -287,7 +289,7 @@ class Trainer:
         # a step is three products: forward, backward, and one for the weights
         flops = 6 * self.plan.multiplications * self._batch_size
         step = launch.serial_seconds(flops, self.plan.dtype)
-        steps = max_epochs * -(-self._n // self._batch_size)
+        steps = max_epochs * len(self._rows)
         alone = steps < network.WORTH_HELP / step
         return threads.Pace(1 if alone else self._workers, step)
 
@@ -296,9 +298,9 @@ class Trainer:
 
         Not those after a batch that has diverged; the mean is not finite then.
         """
-        n_batches = -(-self._n // self._batch_size)
+        n_batches = len(self._rows)
         losses = np.zeros(n_batches)
-        rates = np.array(self.optimizer.rates(n_batches))
+        rates = self.optimizer.rates(n_batches)
         self.optimizer.last_rate = float(rates[-1])
         first = 0
         while first < n_batches:
@@ -321,12 +323,10 @@ class Trainer:
                 self._pace.expects(last - first),
             )
             self._pace.record(seconds / (last - first))
-            if has_diverged(self.plan, losses[first:last]):
+            if last < n_batches and has_diverged(self.plan, losses[first:last]):
                 break
             first = last
-        rows = np.full(n_batches, float(self._batch_size))
-        rows[-1] = self._n - (n_batches - 1) * self._batch_size
-        return (losses * rows).sum() / self._n
+        return np.add.reduce(losses * self._rows) / self._n
 
     def _end_epoch(self, loss: float, begun: np.ndarray | None) -> None:
         """scikit-learn's bookkeeping at the end of an epoch, in its order.
@@ -348,7 +348,7 @@ class Trainer:
             history.best_loss = min(history.best_loss, loss)
         history.no_improvement_count = 0 if improved else history.no_improvement_count + 1
         self.optimizer.end_epoch(history.samples_seen)
-        if has_diverged(self.plan, loss):
+        if not math.isfinite(loss) and has_diverged(self.plan, loss):
             history.stopped = history.diverged = True
         elif history.no_improvement_count > options.n_iter_no_change:
             by_score = self.validation is not None and self.validation.decides

@@ -169,7 +169,7 @@ def test_a_call_whose_turn_never_comes_goes_ahead(two_cores, monkeypatch):
     with launch.threads_for_call(2, waits=True), launch.threads_for_call(2, waits=True):
         assert len(launch._calls) == 2
     # neither does one wait behind a call that was given up
-    abandoned = launch._Call()
+    abandoned = launch.threads_for_call(2, waits=True)
     launch._queue.append(weakref.ref(abandoned))
     try:
         del abandoned
