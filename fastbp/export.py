@@ -59,7 +59,7 @@ def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
     ImportError
         If skl2onnx is not installed.
     TypeError
-        If ``X`` is neither an array nor a DataFrame.
+        If ``X`` is neither a NumPy array nor a pandas DataFrame.
     sklearn.exceptions.NotFittedError
         If an estimator has not been fitted.
     ValueError
@@ -80,9 +80,11 @@ def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
         raise ImportError(
             "to_onnx needs the package skl2onnx: pip install skl2onnx"
         ) from error
-    if X is not None and not hasattr(X, "dtype") and not hasattr(X, "dtypes"):
+    if not (X is None or isinstance(X, np.ndarray) or hasattr(X, "iloc")):
+        kind = f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}"
         raise TypeError(
-            f"X must be an array or a pandas DataFrame, got {type(X).__name__}."
+            f"X must be a NumPy array or a pandas DataFrame, got {kind}. One row of that "
+            "kind is enough, such as X[:1].to_pandas() or X[:1].toarray()."
         )
     skl2onnx.update_registered_converter(
         MLPClassifier,

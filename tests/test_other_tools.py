@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn.neural_network as reference
+from scipy.sparse import csr_array
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import NotFittedError
@@ -208,8 +209,22 @@ def test_onnx_refuses_what_it_cannot_say():
     model = MLPClassifier(**QUICK).fit(X, np.array([0, 1, 2**63], np.uint64)[Y])
     with pytest.raises(ValueError, match="whole numbers or strings"):
         fastbp.to_onnx(model, X)
-    with pytest.raises(TypeError, match="array or a pandas DataFrame, got list"):
-        fastbp.to_onnx(model, X.tolist())
+    for rows, kind in (
+        (X.tolist(), "builtins.list"),
+        (pl.DataFrame(X), "polars.DataFrame"),
+        (csr_array(X), "scipy.csr_array"),
+    ):
+        with pytest.raises(TypeError, match=f"a pandas DataFrame, got {kind}"):
+            fastbp.to_onnx(model, rows)
+
+
+def test_onnx_of_a_model_of_sparse_rows_takes_dense_ones():
+    rows = np.where(np.abs(X) > 1, X, 0.0)
+    model = MLPRegressor(**QUICK).fit(csr_array(rows), T)
+    found = run(fastbp.to_onnx(model, rows[:1]), {"X": rows})["variable"]
+    np.testing.assert_allclose(
+        found, model.predict(csr_array(rows)), rtol=0, atol=TOLERANCES["float64"]
+    )
 
 
 def test_onnx_says_what_it_needs(monkeypatch):
