@@ -30,7 +30,8 @@ def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
     """The ONNX graph of an estimator, or of a pipeline that has one in it.
 
     The graph computes in float64 if ``X`` is float64, and in float32 if it is anything
-    else, whatever the model was trained in. A classifier has the outputs ``label`` and
+    else, whatever the model was trained in; the erf of 'gelu' in float32 always, as ONNX
+    Runtime has no other. A classifier has the outputs ``label`` and
     ``probabilities``, both arrays; a regressor ``variable`` of shape
     (n_samples, n_outputs), of one output too.
 
@@ -168,7 +169,7 @@ class _Graph:
         self._type = _tensor_type(operator)
         double = self._type is DoubleTensorType
         self._element = TensorProto.DOUBLE if double else TensorProto.FLOAT
-        self._int64 = TensorProto.INT64
+        self._float, self._int64 = TensorProto.FLOAT, TensorProto.INT64
 
     def node(
         self, kind: str, inputs: list[str], output: str = "", **attributes: Any
@@ -220,7 +221,12 @@ class _Graph:
         if kind == "leaky_relu":
             return self.node("Max", [z, self._times(z, 0.01)], output)
         if kind == "gelu":
-            erf = self.node("Erf", [self._times(z, np.sqrt(0.5))])
+            scaled = self._times(z, np.sqrt(0.5))
+            if self._element != self._float:  # ONNX Runtime has no other Erf
+                scaled = self.node("Cast", [scaled], to=self._float)
+            erf = self.node("Erf", [scaled])
+            if self._element != self._float:
+                erf = self.node("Cast", [erf], to=self._element)
             both = self.node("Add", [erf, self._number(1.0)])
             return self.node("Mul", [self._times(z, 0.5), both], output)
         if kind == "cumulative_softplus":
