@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from numbers import Complex, Integral, Real
 from operator import is_
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,7 +44,7 @@ from fastbp.messages import warn
 from fastbp.parameters import Parameters
 from fastbp.predicting import SPARSE, Predictor
 from fastbp.progress import ProgressBar
-from fastbp.typing import Array, Matrix
+from fastbp.typing import Array, Matrix, Method
 from fastbp.validation import Validation, mean_loss
 
 _FLOATS = {
@@ -56,10 +56,8 @@ _FLOATS = {
 #: Weights within 2^-20 to 2^20 are left as they are.
 _MODEST_EXPONENT = 20
 
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 
-
-def unless_lbfgs(method: _Method) -> _Method:
+def unless_lbfgs(method: Method) -> Method:
     """A method that estimators with ``solver='lbfgs'`` do not have."""
     return available_if(BaseMLP._has_partial_fit)(method)
 

@@ -4,7 +4,9 @@ With older versions of scikit-learn the estimators have no ``set_callbacks``.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
+
+from fastbp.typing import Method
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -16,10 +18,7 @@ except ImportError:
         """Stands in for scikit-learn's where that has none."""
 
 
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def with_callbacks(method: _Method) -> _Method:
+def with_callbacks(method: Method) -> Method:
     """The method, after which scikit-learn's callbacks are taken down."""
     return method if _with_callbacks is None else _with_callbacks(method)
 

@@ -73,3 +73,5 @@ Scoring: TypeAlias = str | Callable[..., float] | None
 Precision: TypeAlias = Literal["auto", "float32", "float64"]
 #: The one dtype of all floating arrays of a call to ``fastbp.kernels``.
 Float = TypeVar("Float", np.float32, np.float64)
+#: A method that a decorator gives back with the same signature.
+Method = TypeVar("Method", bound=Callable[..., Any])

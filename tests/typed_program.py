@@ -37,7 +37,7 @@ assert_type(classifier.classes_, NDArray[Any])
 
 tuned = MLPClassifier(
     (8, 4),
-    ["relu", "gelu"],
+    ["tanh", "tanh"],
     solver="nadam",
     learning_rate="one_cycle",
     tol=1e9,
