@@ -300,7 +300,7 @@ class Trainer:
         """
         n_batches = len(self._rows)
         losses = np.zeros(n_batches)
-        rates = self.optimizer.rates(n_batches)
+        rates = np.array(self.optimizer.rates(n_batches))
         self.optimizer.last_rate = float(rates[-1])
         first = 0
         while first < n_batches:

@@ -141,6 +141,8 @@ def guards_everywhere(at, many_tasks):
     from fastbp.kernels import calls
 
     read_only, ready, init = network.read_only, cache.ready, training.Trainer.__init__
+    call = threads.Team.call
+    makers = fastbp.kernels, calls, lbfgs, network, rows, threads, training
 
     def guarded_read_only(array):
         return read_only(array if is_guarded(array) else guarded(array, at))
@@ -155,15 +157,19 @@ def guards_everywhere(at, many_tasks):
         arrays = [guarded(np.empty(size, dtype), at) for size in sizes]
         return np.empty(0, np.uint8), arrays  # no memory to give back
 
-    def checked_ready(name, dtype, args, **options):
+    def check(name, args):
         assert all(map(is_guarded, arrays_in(args))), f"{name} gets unguarded arrays"
+
+    def checked_ready(name, dtype, args, **options):
+        check(name, args)
         return ready(name, dtype, args, **options)
 
+    def checked_call(team, args, *numbers):
+        check("a team", args)
+        return call(team, args, *numbers)
+
     patches = [
-        *(
-            patch.object(module, "np", GuardedNumPy(at))
-            for module in (fastbp.kernels, calls, lbfgs, network, rows, threads, training)
-        ),
+        *(patch.object(module, "np", GuardedNumPy(at)) for module in makers),
         patch.object(network, "aligned_zeros", lambda *n: guarded(np.zeros(*n), at)),
         patch.object(network, "read_only", guarded_read_only),
         patch.object(calls, "_flat", guarded_read_only),
@@ -171,6 +177,7 @@ def guards_everywhere(at, many_tasks):
         patch.object(calls, "_WORTH_HELP", 0),
         patch.object(training.Trainer, "__init__", guarded_init),
         patch.object(cache, "ready", checked_ready),
+        patch.object(threads.Team, "call", checked_call),
         # no room between the workers' parts of an array
         patch.object(network, "CACHE_LINE", 1),
         patch.object(network, "WORTH_HELP", 0),
