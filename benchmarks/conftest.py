@@ -12,6 +12,8 @@ from benchmarks.rows import OURS, Row
 #: A timing takes at least so long, of as many calls as that takes: neither the clock's
 #: own steps matter then, nor that sleeping threads take milliseconds to wake.
 _LEAST = 20e-3
+#: Seconds of a case's rounds: short ones have more of them, up to a limit.
+_SECONDS, _MOST = 20.0, 25
 #: A first call that takes longer, compilation included, is not of the kind that would
 #: have to be timed in bundles.
 _LONG = 20.0
@@ -38,12 +40,10 @@ def _timing(function, calls):
     return repeat
 
 
-def _calls(function):
-    """How many calls take ``_LEAST`` seconds or more; the first one may compile."""
+def _warm_seconds(function, bundled):
+    """Seconds of a call; the first one may compile, and has to do if calls are long."""
     seconds = _seconds(function)
-    if seconds < _LONG:
-        seconds = _seconds(function)
-    return math.ceil(_LEAST / seconds)
+    return _seconds(function) if bundled and seconds < _LONG else seconds
 
 
 def _seconds(function):
@@ -56,8 +56,10 @@ def _rounded(number):
     return float(f"{number:.4g}")
 
 
-def _rounds(request, usual):
-    return max(3, round(usual * request.config.getoption("rounds")))
+def _rounds(request, least, seconds=math.inf):
+    """How many rounds of so many seconds to take, ``least`` of them if time is short."""
+    rounds = max(least, min(_MOST, _SECONDS / seconds))
+    return max(3, round(rounds * request.config.getoption("rounds")))
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +74,8 @@ def race(benchmark, request, calm):
     A row's samples are seconds of one call. pytest-benchmark times fastbp; before each of
     its timings the peers have theirs, and the limit is measured, so that all of a round
     see the machine in the same state. Each waits until the machine is calm. Calls that
-    are ``bundled`` are as many in a timing as take ``_LEAST`` seconds.
+    are ``bundled`` are as many in a timing as take ``_LEAST`` seconds. There are
+    ``rounds`` or more, as many as time allows.
     ``check(name, result)`` is called after a timing with what the last call returned.
     """
 
@@ -88,14 +91,12 @@ def race(benchmark, request, calm):
         facts=None,
         bundled=True,
     ):
-        rounds = _rounds(request, rounds)
         samples = {name: [] for name in contestants}
-        limits, last, calls = [], {}, dict.fromkeys(contestants, 1)
-        for name, function in contestants.items():  # the first call may compile
-            if bundled:
-                calls[name] = _calls(function)
-            else:
-                function()
+        limits, last = [], {}
+        warm = {n: _warm_seconds(f, bundled) for n, f in contestants.items()}
+        calls = {n: math.ceil(_LEAST / warm[n]) if bundled else 1 for n in warm}
+        one_round = sum(calls[n] * warm[n] + pause for n in warm)
+        rounds = _rounds(request, rounds, one_round)
         timings = {n: _timing(f, calls[n]) for n, f in contestants.items()}
 
         def checked(name):

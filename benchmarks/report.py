@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from benchmarks import plots
-from benchmarks.rows import OURS, Row, Run, Spread, family, spread_of
+from benchmarks.rows import OURS, STEADY, Row, Run, Spread, family, spread_of
 
 ROOT = Path(__file__).parents[1]
 #: The run that README's figures come from.
@@ -221,7 +221,7 @@ def noise(run: Run) -> str:
     verdict = "**Too noisy to believe as a whole**: " if share > 1 / 3 else ""
     return (
         f"{verdict}{len(noisy)} of {len(rated)} rows are too noisy; their ratios have a "
-        "~ (the middle half of the rounds' ratios spans more than a factor 1.25)."
+        f"~ (the 95 % interval of the median spans more than a factor {STEADY})."
     )
 
 

@@ -6,13 +6,14 @@ machine that slows down for a while disturbs little.
 """
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import NamedTuple
 
 OURS = "fastbp"
-#: Half of the rounds' ratios lie within this factor, or the row is too noisy to believe.
-_STEADY = 1.25
+#: The median's 95 % interval lies within this factor, or it is too noisy to believe.
+STEADY = 1.25
 
 
 class Spread(NamedTuple):
@@ -21,17 +22,27 @@ class Spread(NamedTuple):
     low: float
     median: float
     high: float
+    count: int
 
     @property
     def noisy(self) -> bool:
-        return not self.high <= _STEADY * self.low
+        """Whether little is known of the median.
+
+        Its 95 % interval is 1.57 (high - low) / sqrt(count) to each side (McGill, Tukey
+        and Larsen, 1978); here of logarithms, as the numbers are ratios.
+        """
+        if not 0 < self.low <= self.high < math.inf:
+            return True
+        width = 2 * 1.57 / math.sqrt(self.count) * math.log(self.high / self.low)
+        return width > math.log(STEADY)
 
 
 def spread_of(numbers) -> Spread:
     numbers = list(numbers)
     if len(numbers) == 1:
-        return Spread(*numbers * 3)
-    return Spread(*statistics.quantiles(numbers, n=4, method="inclusive"))
+        return Spread(*numbers * 3, 1)
+    quartiles = statistics.quantiles(numbers, n=4, method="inclusive")
+    return Spread(*quartiles, len(numbers))
 
 
 def family(name: str) -> str:

@@ -46,6 +46,10 @@ def test_rows_that_are_too_noisy_are_marked():
     noisy = row({"fastbp": [1.0] * 5, "NumPy": [1.0, 2.0, 3.0, 4.0, 5.0]})
     assert report.times(steady.ratio("NumPy")) == "2.1"
     assert report.times(noisy.ratio("NumPy")) == "~3.0"
+    known = row({"fastbp": [1.0] * 75, "NumPy": [1.0, 2.0, 3.0, 4.0, 5.0] * 15})
+    assert report.times(known.ratio("NumPy")) == "~3.0"
+    known = row({"fastbp": [1.0] * 125, "NumPy": [1.0, 2.0, 3.0, 4.0, 5.0] * 25})
+    assert report.times(known.ratio("NumPy")) == "3.0"  # 2^(3.14 / sqrt(125)) = 1.21
     machine = {}
     assert report.noise(Run(machine, [steady, steady, noisy])).startswith("1 of 3 rows")
     assert "Too noisy" in report.noise(Run(machine, [steady, noisy]))
