@@ -5,6 +5,7 @@ happens between them is in ``training`` and ``lbfgs``, and below them in the ker
 """
 
 import copy
+import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 from numbers import Complex, Integral, Real
@@ -154,6 +155,12 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
     feature_names_in_: Array
 
     _parameter_constraints: ClassVar[dict] = parameters.CONSTRAINTS
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        """scikit-learn's, once a class: a signature takes a tenth of a millisecond."""
+        return super()._get_param_names()
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Make attributes of a constructor's parameters, which are its local names."""

@@ -402,6 +402,20 @@ def test_predictions_do_not_depend_on_threads_or_neighbours(
     assert ("predict_rows" in parallel_calls) or n_rows < 47
 
 
+def test_subclasses_have_their_own_parameters():
+    class Narrow(MLPClassifier):
+        def __init__(self, width=5):
+            super().__init__((width,))
+            self.width = width
+
+    for model in ESTIMATORS:
+        names = sorted(inspect.signature(model).parameters)
+        for _ in range(2):
+            assert list(model().get_params()) == names
+    assert clone(Narrow(3)).get_params() == {"width": 3}
+    assert clone(Narrow(3)).set_params(width=4).width == 4
+
+
 @pytest.mark.parametrize("n_jobs", [None, -1, 2])
 def test_run_after_run_is_equal(n_jobs):
     X, y = large_data(MLPClassifier, np.float32)
