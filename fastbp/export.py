@@ -221,12 +221,7 @@ class _Graph:
         if kind == "leaky_relu":
             return self.node("Max", [z, self._times(z, 0.01)], output)
         if kind == "gelu":
-            scaled = self._times(z, np.sqrt(0.5))
-            if self._element != self._float:  # ONNX Runtime has no other Erf
-                scaled = self.node("Cast", [scaled], to=self._float)
-            erf = self.node("Erf", [scaled])
-            if self._element != self._float:
-                erf = self.node("Cast", [erf], to=self._element)
+            erf = self._erf(self._times(z, np.sqrt(0.5)))
             both = self.node("Add", [erf, self._number(1.0)])
             return self.node("Mul", [self._times(z, 0.5), both], output)
         if kind == "cumulative_softplus":
@@ -249,6 +244,13 @@ class _Graph:
 
     def _times(self, z: str, factor: float, output: str = "") -> str:
         return self.node("Mul", [z, self._number(factor)], output)
+
+    def _erf(self, z: str) -> str:
+        """In float32: ONNX Runtime has no other."""
+        if self._element == self._float:
+            return self.node("Erf", [z])
+        single = self.node("Cast", [z], to=self._float)
+        return self.node("Cast", [self.node("Erf", [single])], to=self._element)
 
     def _softplus(self, z: str, output: str = "") -> str:
         """log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)"""

@@ -51,7 +51,7 @@ tuned = MLPClassifier(
 assert_type(tuned.fit(X, y, X_val=X, y_val=y), MLPClassifier)
 assert_type(tuned.validation_loss_curve_, list[float])
 assert_type(tuned.gradient_report(X, y).layers[0].gradient_rms, float)
-quick = [MLPClassifier(8, tol=1e9) for _ in range(2)]
+quick = [MLPClassifier((8, 4), ["relu", "gelu"], tol=1e9) for _ in range(2)]
 assert_type(fit_many(quick, X, y, [range(30), None]), list[MLPClassifier])
 search = GridSearchCV(quick[0], {"alpha": [0.1, 1.0]}, cv=2)
 assert_type(search.fit(X, y), GridSearchCV)
