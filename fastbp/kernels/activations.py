@@ -18,6 +18,7 @@ from numba import types
 from numba.extending import overload
 
 from fastbp.kernels.simd import (
+    OVERLOAD,
     constant,
     copysign,
     first_lanes,
@@ -86,7 +87,7 @@ def _reduced(x, low, high):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_reduced, jit_options={"error_model": "numpy"})
+@overload(_reduced, jit_options=OVERLOAD)
 def _overload_reduced(x, low, high):
     magic, q = _CONSTANTS[x.dtype].magic, _CONSTANTS[x.dtype].q
     ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
@@ -106,7 +107,7 @@ def _scaled_expm1(x):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_scaled_expm1, jit_options={"error_model": "numpy"})
+@overload(_scaled_expm1, jit_options=OVERLOAD)
 def _overload_scaled_expm1(x):
     least, highest = _CONSTANTS[x.dtype].lowest, _CONSTANTS[x.dtype].highest
 
@@ -122,7 +123,7 @@ def vlog(x):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(vlog, jit_options={"error_model": "numpy"})
+@overload(vlog, jit_options=OVERLOAD)
 def _overload_vlog(x):
     atanh = _CONSTANTS[x.dtype].atanh
     ln2_high, ln2_low = _LN2_HIGH[x.dtype], _LN2_LOW[x.dtype]
@@ -147,7 +148,7 @@ def lowest(x):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(lowest, jit_options={"error_model": "numpy"})
+@overload(lowest, jit_options=OVERLOAD)
 def _overload_lowest(x):
     argument = _CONSTANTS[x.dtype].lowest
     return lambda x: constant(x, argument)
@@ -172,7 +173,7 @@ def vexp_unlimited(x):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(vexp_unlimited, jit_options={"error_model": "numpy"})
+@overload(vexp_unlimited, jit_options=OVERLOAD)
 def _overload_vexp_unlimited(x):
     least, infinite = _CONSTANTS[x.dtype].lowest, _CONSTANTS[x.dtype].infinite
 

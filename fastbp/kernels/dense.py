@@ -26,7 +26,6 @@ from numba.extending import overload
 from fastbp.kernels.activations import activate, apply_derivative
 from fastbp.kernels.gemm import (
     RESUME,
-    TILE_ROWS,
     TILE_VECTORS,
     ZERO,
     Left,
@@ -38,6 +37,7 @@ from fastbp.kernels.gemm import (
 )
 from fastbp.kernels.more_updates import apply_update
 from fastbp.kernels.simd import (
+    OVERLOAD,
     constant,
     first_lanes,
     fma,
@@ -87,8 +87,8 @@ def _load_rest(X, first, count, zero):
     return select(first_lanes(zero, count), rest, zero)
 
 
-@part
-def pack_inputs(net, data, start, A, base, capacity, begin, end):
+@kernel
+def _pack_inputs(net, data, start, A, base, capacity, begin, end):
     """A[0][b] = X[order[start + b]] for begin <= b < end; whether all are finite.
 
     The rows are read once, and in panels they serve forward pass and weight gradient
@@ -227,12 +227,13 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
         k += depth
 
 
-def first_forward_block(net, data, start, theta, A, base, capacity, begin, end):
-    """A[1][begin:end] = f(X @ W + b) for the rows order[start + begin : start + end]
+def read_inputs(net, data, start, theta, A, base, capacity, begin, end):
+    """A[0][begin:end] = X[order[start + begin : start + end]] of dense inputs X, or
 
-    of dense or sparse inputs, which is known from the type of ``data``, so that programs
-    for dense inputs are compiled without a word of the others. Returns whether all the
-    inputs are finite.
+    A[1][begin:end] = f(X[...] @ W + b) of sparse ones, which have no place in A. Returns
+    the first layer that is left to do, 0 or 1, and whether all the inputs are finite.
+    Which of the two is known from the type of ``data``, so that programs for dense inputs
+    are compiled without a word of the others.
     """
     raise NotImplementedError("only inside kernels")
 
@@ -242,18 +243,15 @@ def _is_sparse(data):
     return not isinstance(data.types[data.fields.index("indptr")], types.NoneType)
 
 
-@overload(first_forward_block, jit_options={"error_model": "numpy"})
-def _overload_first_forward_block(net, data, start, theta, A, base, capacity, begin, end):
+@overload(read_inputs, jit_options=OVERLOAD)
+def _overload_read_inputs(net, data, start, theta, A, base, capacity, begin, end):
     def sparse(net, data, start, theta, A, base, capacity, begin, end):
         finite = _stored_are_finite(data, start, begin, end)
         _sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end)
-        return finite
+        return 1, finite
 
     def dense(net, data, start, theta, A, base, capacity, begin, end):
-        finite = pack_inputs(net, data, start, A, base, capacity, begin, end)
-        whole = -(-end // TILE_ROWS) * TILE_ROWS
-        dense_forward_block(net, 0, theta, A, base, capacity, begin, whole)
-        return finite
+        return 0, _pack_inputs(net, data, start, A, base, capacity, begin, end)
 
     return sparse if _is_sparse(data) else dense
 
@@ -380,7 +378,7 @@ def gather_gradient(net, task, data, work, start, batch, at):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(gather_gradient, jit_options={"error_model": "numpy"})
+@overload(gather_gradient, jit_options=OVERLOAD)
 def _overload_gather_gradient(net, task, data, work, start, batch, at):
     def sparse(net, task, data, work, start, batch, at):
         if task.layer > 0:

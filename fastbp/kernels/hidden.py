@@ -25,6 +25,7 @@ from numba.extending import overload
 from fastbp.kernels.activations import vexp, vexpm1, vlog, vlogistic
 from fastbp.kernels.gemm import panel_width
 from fastbp.kernels.simd import (
+    OVERLOAD,
     chebyshev,
     constant,
     first_lanes,
@@ -102,7 +103,7 @@ def _log_erfcx(y):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_log_erfcx, jit_options={"error_model": "numpy"})
+@overload(_log_erfcx, jit_options=OVERLOAD)
 def _overload_log_erfcx(y):
     terms = _ERFC_TERMS[y.dtype]
     return lambda y: chebyshev(y, terms)
@@ -221,7 +222,7 @@ def finish_units(net, unit, A, S, base, capacity, begin, end, seed, t):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(finish_units, jit_options={"error_model": "numpy"})
+@overload(finish_units, jit_options=OVERLOAD)
 def _overload_finish_units(net, unit, A, S, base, capacity, begin, end, seed, t):
     def extended(net, unit, A, S, base, capacity, begin, end, seed, t):
         pitch, layer = panel_width(A), net.layers[unit]
@@ -243,7 +244,7 @@ def multiply_slopes(net, unit, D, S, capacity, begin, end):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(multiply_slopes, jit_options={"error_model": "numpy"})
+@overload(multiply_slopes, jit_options=OVERLOAD)
 def _overload_multiply_slopes(net, unit, D, S, capacity, begin, end):
     def extended(net, unit, D, S, capacity, begin, end):
         lanes, pitch, layer = lanes_of(D), panel_width(D), net.layers[unit]
@@ -266,7 +267,7 @@ def first_trained(net):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(first_trained, jit_options={"error_model": "numpy"})
+@overload(first_trained, jit_options=OVERLOAD)
 def _overload_first_trained(net):
     if is_extended(net):
         return lambda net: net.extras[0].frozen

@@ -31,6 +31,7 @@ from fastbp.kernels.losses import (
     target_columns,
 )
 from fastbp.kernels.simd import (
+    OVERLOAD,
     constant,
     emit_pointer,
     flush,
@@ -224,7 +225,7 @@ def columns_of_targets(net):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(columns_of_targets, jit_options={"error_model": "numpy"})
+@overload(columns_of_targets, jit_options=OVERLOAD)
 def _overload_columns_of_targets(net):
     def extended(net):
         if net.loss == QUANTILES:
@@ -242,7 +243,7 @@ def predict_outputs(net, Z, at):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(predict_outputs, jit_options={"error_model": "numpy"})
+@overload(predict_outputs, jit_options=OVERLOAD)
 def _overload_predict_outputs(net, Z, at):
     def extended(net, Z, at):
         _predict_more(net.loss, net.layers[net.depth].units, Z, at)
@@ -258,7 +259,7 @@ def loss_of_outputs(net, P, at, targets):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(loss_of_outputs, jit_options={"error_model": "numpy"})
+@overload(loss_of_outputs, jit_options=OVERLOAD)
 def _overload_loss_of_outputs(net, P, at, targets):
     def extended(net, P, at, targets):
         return _loss_more(net, P, at, targets)

@@ -19,6 +19,7 @@ Steps    the t-th of them, with the gradient g of the objective and the rate r:
 from numba.extending import overload
 
 from fastbp.kernels.simd import (
+    OVERLOAD,
     constant,
     flush,
     fma,
@@ -110,7 +111,7 @@ def apply_update(theta, m, v, first, count, gradient, at, are_weights, step):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(apply_update, jit_options={"error_model": "numpy"})
+@overload(apply_update, jit_options=OVERLOAD)
 def _overload_apply_update(theta, m, v, first, count, gradient, at, are_weights, step):
     def more(theta, m, v, first, count, gradient, at, are_weights, step):
         alpha = step.alpha if are_weights else theta.dtype.type(0)

@@ -19,13 +19,14 @@ it or when, so alone or together they compute the same bits.
 
 import math
 
+import numpy as np
 from numba.extending import overload
 
 from fastbp.kernels.clipping import clip_factor, gradient_squares, update_clipped
 from fastbp.kernels.dense import (
     dense_backward_block,
     dense_forward_block,
-    first_forward_block,
+    read_inputs,
     train_weights,
 )
 from fastbp.kernels.gemm import TILE_ROWS, panel_width, row_grain
@@ -42,7 +43,15 @@ from fastbp.kernels.more_losses import (
     predict_outputs,
 )
 from fastbp.kernels.more_updates import make_more_step
-from fastbp.kernels.simd import kernel, lanes_of, part, transpose_square, vload, vstore
+from fastbp.kernels.simd import (
+    OVERLOAD,
+    kernel,
+    lanes_of,
+    part,
+    transpose_square,
+    vload,
+    vstore,
+)
 from fastbp.kernels.team import (
     finish_task,
     is_stopped,
@@ -124,18 +133,31 @@ def _loss_block(net, data, work, start, batch, begin, end, at):
 
 
 @part
+def _forward_rows(net, theta, data, work, base, start, begin, end, seed, t):
+    """A[1:][begin:end] for the rows order[start + begin : start + end]
+
+    and whether their inputs are all finite.
+    """
+    A, S, capacity = work.activations, work.slopes, work.capacity
+    first, finite = read_inputs(net, data, start, theta, A, base, capacity, begin, end)
+    whole = -(-end // TILE_ROWS) * TILE_ROWS
+    for layer in range(first, net.depth):
+        if layer > 0:
+            finish_units(net, layer, A, S, base, capacity, begin, whole, seed, t)
+        dense_forward_block(net, layer, theta, A, base, capacity, begin, whole)
+    return finite
+
+
+@part
 def _train_rows(net, theta, data, work, optimizer, task, worker):
     """Task of region 1: activations, row losses and deltas of a block of rows."""
     A, D, S, capacity = work.activations, work.deltas, work.slopes, work.capacity
     region, seed, t = work.region[0], optimizer.seed, work.region[0].step
     start, batch, block = region.start, region.batch, region.block
-    begin = task * block
+    base, begin = np.int64(0), task * block
     last = min(begin + block, batch)
     end = -(-last // TILE_ROWS) * TILE_ROWS
-    first_forward_block(net, data, start, theta, A, 0, capacity, begin, last)
-    for layer in range(1, net.depth):
-        finish_units(net, layer, A, S, 0, capacity, begin, end, seed, t)
-        dense_forward_block(net, layer, theta, A, 0, capacity, begin, end)
+    _forward_rows(net, theta, data, work, base, start, begin, last, seed, t)
     at = worker * work.share
     _loss_block(net, data, work, start, batch, begin, end, at)
     for layer in range(net.depth - 1, first_trained(net), -1):
@@ -143,41 +165,60 @@ def _train_rows(net, theta, data, work, optimizer, task, worker):
         multiply_slopes(net, layer, D, S, capacity, begin, end)
 
 
+@part
 def _train_weights(net, parameters, data, work, optimizer, task, worker):
     """Task of region 2, or 3: update of some panels of weights; the squares they had."""
+    region, panels, at = work.region[0], work.tasks[task], worker * work.share
+    if region.phase == WEIGHTS:
+        to, step = _update_of_weights(net, parameters, work, optimizer)
+        work.squares[task] = train_weights(
+            net, panels, to, data, work, region.start, region.batch, at, step
+        )
+    _clip_weights(net, parameters, work, optimizer, task)
+
+
+def _update_of_weights(net, parameters, work, optimizer):
+    """What region 2 makes of a gradient: arrays in place of (theta, m, v), and the step.
+
+    Clipping wants the gradient itself first.
+    """
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_train_weights, inline="always", jit_options={"error_model": "numpy"})
-def _overload_train_weights(net, parameters, data, work, optimizer, task, worker):
-    def plain(net, parameters, data, work, optimizer, task, worker):
-        region = work.region[0]
-        step = _step(optimizer, optimizer.kind, region, False, parameters[0])
-        at = worker * work.share
-        start, batch = region.start, region.batch
-        work.squares[task] = train_weights(
-            net, work.tasks[task], parameters, data, work, start, batch, at, step
-        )
+@overload(_update_of_weights, jit_options=OVERLOAD)
+def _overload_update_of_weights(net, parameters, work, optimizer):
+    def plain(net, parameters, work, optimizer):
+        region, theta = work.region[0], parameters[0]
+        return parameters, _step(optimizer, optimizer.kind, region, False, theta)
 
-    def extended(net, parameters, data, work, optimizer, task, worker):
-        region, panels = work.region[0], work.tasks[task]
-        theta, m, v = parameters
-        clips = _clips(net, optimizer)
-        if region.phase == CLIPPED:
-            step = _more_step(optimizer, optimizer.kind, region, True, theta)
-            update_clipped(net, panels, parameters, work, step)
+    def extended(net, parameters, work, optimizer):
+        region, (theta, m, v) = work.region[0], parameters
+        if _clips(net, optimizer):
+            m, kind = work.gradient, GRADIENT
         else:
-            kind = GRADIENT if clips else optimizer.kind
-            step = _more_step(optimizer, kind, region, False, theta)
-            at = worker * work.share
-            start, batch = region.start, region.batch
-            to = (theta, work.gradient if clips else m, v)
-            work.squares[task] = train_weights(
-                net, panels, to, data, work, start, batch, at, step
-            )
-            if clips:
-                squares = gradient_squares(net, panels, work.gradient)
-                work.gradient_squares[task] = squares
+            kind = optimizer.kind
+        return (theta, m, v), _more_step(optimizer, kind, region, False, theta)
+
+    return extended if is_extended(net) else plain
+
+
+def _clip_weights(net, parameters, work, optimizer, task):
+    """Clipping's share in a task: squares of the gradient, and in region 3 the update."""
+    raise NotImplementedError("only inside kernels")
+
+
+@overload(_clip_weights, jit_options=OVERLOAD)
+def _overload_clip_weights(net, parameters, work, optimizer, task):
+    def plain(net, parameters, work, optimizer, task):
+        return None
+
+    def extended(net, parameters, work, optimizer, task):
+        region, panels = work.region[0], work.tasks[task]
+        if region.phase == CLIPPED:
+            step = _more_step(optimizer, optimizer.kind, region, True, parameters[0])
+            update_clipped(net, panels, parameters, work, step)
+        elif _clips(net, optimizer):
+            work.gradient_squares[task] = gradient_squares(net, panels, work.gradient)
 
     return extended if is_extended(net) else plain
 
@@ -187,7 +228,7 @@ def _clips(net, optimizer):
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_clips, jit_options={"error_model": "numpy"})
+@overload(_clips, jit_options=OVERLOAD)
 def _overload_clips(net, optimizer):
     if is_extended(net):
         return lambda net, optimizer: optimizer.max_grad_norm < math.inf
@@ -355,14 +396,10 @@ def _predict_block(net, theta, data, out, work, finite, task, worker):
     outputs, rows = net.layers[net.depth].units, data.order.size
     base, at = worker * work.columns * capacity, worker * work.share
     A, scratch = work.activations, work.scratch
-    start = task * capacity
+    start, begin = task * capacity, np.int64(0)
     batch = min(capacity, rows - start)
-    end = -(-batch // TILE_ROWS) * TILE_ROWS
-    if not first_forward_block(net, data, start, theta, A, base, capacity, 0, batch):
+    if not _forward_rows(net, theta, data, work, base, start, begin, batch, 0, 0):
         finite[0] = False
-    for layer in range(1, net.depth):
-        finish_units(net, layer, A, work.slopes, base, capacity, 0, end, 0, 0)
-        dense_forward_block(net, layer, theta, A, base, capacity, 0, end)
     for b in range(0, batch, lanes):
         _read_outputs(net, A, base, capacity, b, scratch, at)
         predict_outputs(net, scratch, at)

@@ -571,10 +571,15 @@ def constant(typingctx, like, value):
 # kernel that allocates does not compile.
 _OPTIONS = {"error_model": "numpy", "_nrt": False}
 
-#: A kernel that other kernels call. It cannot be called from Python.
+#: A kernel that other kernels call. It cannot be called from Python. Numba compiles it
+#: anew for each number that is written as a constant in a call: np.int64(0) is none.
 kernel = njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 #: A kernel that becomes a part of its caller. Numba optimises and emits code for every
 #: function together with all that it calls, so each level of calls compiles again what
 #: is below it; a part does not.
 part = njit(**_OPTIONS, inline="always")
+
+#: Options of ``numba.extending.overload`` for what kernels call. Not to be joined with
+#: its ``inline``: Numba compiles the function all the same, to throw it away.
+OVERLOAD = {**_OPTIONS, "no_cfunc_wrapper": True}
