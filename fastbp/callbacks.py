@@ -57,6 +57,11 @@ class Events:
         self._fit = estimator._init_callback_context(max_subtasks=n_tasks)
         self._fit.call_on_fit_task_begin(**self._told)
 
+    @property
+    def are_followed(self) -> bool:
+        """Whether there is anyone to tell."""
+        return self._fit is not None or self._bar is not None
+
     def begin(self) -> None:
         """A task begins."""
         if self._fit is not None:

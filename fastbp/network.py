@@ -462,7 +462,7 @@ def _stored(X, dtype: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
-    """What a training step reads; ``order`` is read in place, whoever changes it later.
+    """What training steps read; ``order`` is read in place, whoever changes it later.
 
     Parameters
     ----------
@@ -470,8 +470,8 @@ def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
     X : ndarray of shape (n, n_features), or a CSR matrix if the plan is for sparse inputs
     targets : ndarray of shape (n, n_outputs), or (n,) class numbers for softmax
     weights : ndarray of shape (n,), or None
-    order : ndarray of int64
-        Rows of ``X`` in the order in which they are taken.
+    order : ndarray of int64 of shape (rows,) or (n_epochs, rows)
+        Rows of ``X`` in the order in which they are taken, in one epoch or in several.
     """
     if issparse(X) != plan.sparse:
         raise ValueError("The layout and X must be both for sparse inputs, or neither.")
@@ -485,6 +485,7 @@ def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
         read_only(numbers),
         read_only(in_place(targets, plan.dtype)),
         read_only(order[:]),
+        order.shape[-1],
         read_only(in_place(() if weights is None else weights, plan.dtype)),
         *where,
     )

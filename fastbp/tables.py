@@ -118,7 +118,8 @@ class Data(NamedTuple):
 
     X: np.ndarray  # [n * n_features], or the stored numbers of a sparse matrix
     targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
-    order: np.ndarray  # [n] the epoch's order of the rows
+    order: np.ndarray  # [epochs * rows] the rows of each epoch in their order
+    rows: int  # of an epoch
     weights: np.ndarray  # [n] of the rows, or empty: all count the same
     indices: np.ndarray | None  # [stored numbers] their columns; None for dense X
     indptr: np.ndarray | None  # [n + 1] where the rows start; None for dense X

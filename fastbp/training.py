@@ -1,7 +1,8 @@
 """Stochastic training: epochs, batches, learning-rate schedules and when to stop.
 
-One native call takes the steps of an epoch, or of a slice of it short enough for
-Ctrl-C and printed progress to stay responsive. All rules are scikit-learn's.
+One native call takes the steps of an epoch, of a slice of it short enough for Ctrl-C and
+printed progress to stay responsive, or of several short epochs that nobody looks at one
+by one. All rules are scikit-learn's.
 """
 
 import math
@@ -18,6 +19,9 @@ from fastbp.parameters import Parameters
 from fastbp.schedules import MORE_SCHEDULES, batch_rates
 from fastbp.tables import GAMMA, OPTIMIZER, POISSON, SOLVER_KINDS
 from fastbp.validation import Validation
+
+#: Epochs of one call at most, and their rows: Python's share is small by then.
+_EPOCHS_AHEAD, _ROWS_AHEAD = 16, 1 << 16
 
 
 class Rows(NamedTuple):
@@ -132,16 +136,20 @@ class Optimizer:
             record[name] = getattr(self, name)
         return record
 
-    def rates(self, n_batches: int) -> np.ndarray:
-        """The learning rates of the batches of the next epoch."""
-        return batch_rates(
-            self.schedule,
-            self.learning_rate,
-            self.epochs,
-            n_batches,
-            self.n_epochs,
-            self.warmup_epochs,
-        )
+    def rates(self, n_batches: int, n_epochs: int) -> np.ndarray:
+        """The learning rates of the batches of the next epochs."""
+        rates = [
+            batch_rates(
+                self.schedule,
+                self.learning_rate,
+                self.epochs + i,
+                n_batches,
+                self.n_epochs,
+                self.warmup_epochs,
+            )
+            for i in range(n_epochs)
+        ]
+        return np.concatenate(rates)
 
     def end_epoch(self, samples_seen: int) -> None:
         """'invscaling': learning_rate_init / (samples seen + 1) ** power_t."""
@@ -224,8 +232,10 @@ class Trainer:
         self.history, self.optimizer = history, optimizer
         self.validation = validation
         self._random_state = random_state
-        self._order = rows.order.copy()
+        self._order = rows.order  # of the last epoch
         self._n = len(rows.order)
+        ahead = max(1, min(_EPOCHS_AHEAD, _ROWS_AHEAD // self._n))
+        self._orders = np.empty((ahead, self._n), np.int64)  # of the epochs of a call
         self._batch_size = clipped_batch_size(options.batch_size, self._n)
         n_batches = -(-self._n // self._batch_size)
         self._rows = np.full(n_batches, float(self._batch_size))  # of each batch
@@ -240,7 +250,7 @@ class Trainer:
         self._parameters = (network.pack(plan, *weights), *moments)
         self._updates_taken = np.array([optimizer.updates])
         self._data = network.training_data(
-            plan, rows.X, rows.targets, rows.sample_weight, self._order
+            plan, rows.X, rows.targets, rows.sample_weight, self._orders
         )
         self._record = optimizer.record(options.alpha * rows.weight_scale)
         self._team = threads.Team(
@@ -262,12 +272,14 @@ class Trainer:
         self._pace = self._begin_pace(max_epochs)
         deadline = time.monotonic() + (self.options.max_time or np.inf)
         try:
-            for _ in range(max_epochs):
+            left = max_epochs
+            while left > 0:
+                n_epochs = 1 if events.are_followed else self._epochs_ahead(left)
+                left -= n_epochs
                 events.begin()
-                if self.options.shuffle:
-                    self._random_state.shuffle(self._order)
+                self._draw_orders(n_epochs)
                 begun = self._parameters[0].copy() if self._keeps("loss") else None
-                self._end_epoch(self._epoch(), begun)
+                self._take_epochs(n_epochs, begun)
                 if events.end(self.weights, self._figures()):
                     self.history.stopped = True
                 if time.monotonic() > deadline:
@@ -293,19 +305,59 @@ class Trainer:
         alone = steps < network.WORTH_HELP / step
         return threads.Pace(1 if alone else self._workers, step)
 
-    def _epoch(self) -> float:
-        """Take every batch once, in slices; the mean loss over the rows.
+    def _epochs_ahead(self, left: int) -> int:
+        """How many epochs to take at once, of which none but the last can be the last
 
-        Not those after a batch that has diverged; the mean is not finite then.
+        of the training, and after which nothing has to be done but to note their losses.
         """
-        n_batches = len(self._rows)
-        losses = np.zeros(n_batches)
-        rates = np.array(self.optimizer.rates(n_batches))
+        watched = (
+            self.options.verbose
+            or self.options.max_time
+            or self.validation is not None
+            or self._keeps("loss")
+            or self.optimizer.schedule == "invscaling"
+        )
+        if watched:
+            return 1
+        patience = self.options.n_iter_no_change - self.history.no_improvement_count
+        return int(max(1, min(left, len(self._orders), patience + 1)))
+
+    def _draw_orders(self, n_epochs: int) -> None:
+        """The orders of the rows in the next epochs, each from the one before."""
+        for order in self._orders[:n_epochs]:
+            order[:] = self._order
+            if self.options.shuffle:
+                self._random_state.shuffle(order)
+            self._order = order
+
+    def _take_epochs(self, n_epochs: int, begun: np.ndarray | None) -> None:
+        """Take every batch of the next epochs, and keep the books of each.
+
+        After Ctrl-C of those that are complete.
+        """
+        losses = np.full((n_epochs, len(self._rows)), np.nan)
+        try:
+            self._take_batches(losses.reshape(-1), n_epochs)
+        except BaseException:
+            losses = losses[~np.isnan(losses).any(axis=1)]
+            raise
+        finally:
+            for of_batches in losses:
+                self._end_epoch(np.add.reduce(of_batches * self._rows) / self._n, begun)
+                if self.history.stopped:
+                    break
+
+    def _take_batches(self, losses: np.ndarray, n_epochs: int) -> None:
+        """Take the batches of the next epochs in slices; their losses.
+
+        Not those after a slice that has diverged: they stay NaN.
+        """
+        rates = self.optimizer.rates(len(self._rows), n_epochs)
         self.optimizer.last_rate = float(rates[-1])
         first = 0
-        while first < n_batches:
+        while first < len(losses):
             n_threads, steps = self._pace.next()
-            last = min(first + steps, n_batches)
+            last = min(first + steps, len(losses))
             seconds = self._team.call(
                 (
                     self.plan.net,
@@ -323,10 +375,9 @@ class Trainer:
                 self._pace.expects(last - first),
             )
             self._pace.record(seconds / (last - first))
-            if last < n_batches and has_diverged(self.plan, losses[first:last]):
+            if last < len(losses) and has_diverged(self.plan, losses[first:last]):
                 break
             first = last
-        return np.add.reduce(losses * self._rows) / self._n
 
     def _end_epoch(self, loss: float, begun: np.ndarray | None) -> None:
         """scikit-learn's bookkeeping at the end of an epoch, in its order.

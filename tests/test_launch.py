@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from fastbp import MLPClassifier, cache, launch
+from fastbp import MLPClassifier, cache, launch, training
 from tests.processes import run_python
 
 
@@ -150,6 +150,7 @@ def test_fits_in_many_threads_take_turns(cores, monkeypatch):
     monkeypatch.setattr(launch, "_cores", lambda: cores)
     monkeypatch.setattr(launch, "_PATIENCE", 100)
     monkeypatch.setattr(cache, "ready", watched)
+    monkeypatch.setattr(training, "_EPOCHS_AHEAD", 1)  # a call each
     X, y = np.random.default_rng(0).standard_normal((200, 20)), np.arange(200) % 2
     models = [MLPClassifier((50,), max_iter=10, random_state=0) for _ in range(5)]
     fits = [threading.Thread(target=model.fit, args=(X, y)) for model in models]

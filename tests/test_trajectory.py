@@ -9,7 +9,7 @@ import sklearn.neural_network as reference
 from sklearn.exceptions import ConvergenceWarning
 
 import fastbp
-from fastbp import threads
+from fastbp import threads, training
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 TARGETS = ("binary", "multiclass", "multilabel", "regression", "multioutput")
@@ -433,7 +433,9 @@ def test_no_warning_when_stopped_in_the_last_epoch_allowed():
             assert model(max_iter=2, **options).fit(X, y).n_iter_ == 2
 
 
-def test_ctrl_c_keeps_the_model_of_the_whole_epochs(monkeypatch):
+@pytest.mark.parametrize("calls_before", [1, 2, 3])
+@pytest.mark.parametrize("at", ["begin", "end"])
+def test_ctrl_c_keeps_the_model_of_the_whole_epochs(at, calls_before, monkeypatch):
     X, y = make_data("multiclass")
     parameters = {"random_state": 0, "batch_size": 1000, "max_iter": 50}
     calls = []
@@ -441,9 +443,12 @@ def test_ctrl_c_keeps_the_model_of_the_whole_epochs(monkeypatch):
 
     def interrupted(self, *args):
         calls.append(self)
-        if len(calls) == 4:
+        if len(calls) > calls_before and at == "begin":
             raise KeyboardInterrupt
-        return call(self, *args)
+        seconds = call(self, *args)
+        if len(calls) > calls_before:
+            raise KeyboardInterrupt
+        return seconds
 
     monkeypatch.setattr(threads.Team, "call", interrupted)
     with warnings.catch_warnings(record=True) as record:
@@ -452,10 +457,66 @@ def test_ctrl_c_keeps_the_model_of_the_whole_epochs(monkeypatch):
     monkeypatch.undo()
     messages = [str(w.message) for w in record if "batch_size" not in str(w.message)]
     assert messages == ["Training interrupted by user."]
-    assert (model.n_iter_, model.t_, len(model.loss_curve_)) == (3, 3 * len(X), 3)
+    n = model.n_iter_  # a call may take several epochs
+    assert calls_before <= n < 50
+    assert (model.t_, len(model.loss_curve_)) == (n * len(X), n)
     with pytest.warns(UserWarning, match="batch_size"):
-        whole = fastbp.MLPClassifier(**{**parameters, "max_iter": 3}).fit(X, y)
+        whole = fastbp.MLPClassifier(**{**parameters, "max_iter": n}).fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), whole.predict_proba(X))
+    assert model.loss_curve_ == whole.loss_curve_
+
+
+# Several epochs in one call
+
+
+TOGETHER = {
+    **{name: SOLVERS[name] for name in ("adam", "batch_7", "unshuffled", "sgd_adaptive")},
+    **STOPPING,
+    "warm_up": {"warmup_epochs": 2.5},
+    "cosine": {"learning_rate": "cosine", "solver": "sgd"},
+    "one_cycle": {"learning_rate": "one_cycle"},
+    "plateau": {"learning_rate": "reduce_on_plateau", "tol": 0.02, "n_iter_no_change": 2},
+    "dropout": {"dropout": 0.3},
+}
+
+
+@pytest.mark.parametrize("option", TOGETHER)
+def test_epochs_taken_together_are_those_taken_one_by_one(option, monkeypatch):
+    X, y = make_data("multiclass")
+    options = {"max_iter": 70, "batch_size": 20, **TOGETHER[option]}
+
+    def fit():
+        generator = np.random.RandomState(3)
+        model = fastbp.MLPClassifier(random_state=generator, **options).fit(X, y)
+        return model, generator.get_state()
+
+    calls = []
+    call = threads.Team.call
+
+    def counted(self, *args):
+        calls.append(self)
+        return call(self, *args)
+
+    monkeypatch.setattr(threads.Team, "call", counted)
+    together, state = fit()
+    n_together = len(calls)
+    monkeypatch.setattr(training, "_EPOCHS_AHEAD", 1)
+    one_by_one, expected = fit()
+    assert len(calls) - n_together > n_together or option == "invscaling"
+    assert same_state(state, expected)
+    assert together.loss_curve_ == one_by_one.loss_curve_
+    for name in ("n_iter_", "t_", "best_loss_", "_no_improvement_count"):
+        assert getattr(together, name) == getattr(one_by_one, name)
+    np.testing.assert_array_equal(together.predict_proba(X), one_by_one.predict_proba(X))
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_fit_that_diverges_among_several_epochs_ends_there(solver):
+    X, y = make_data("regression")
+    options = {"solver": solver, "learning_rate_init": 1e160, "max_iter": 30}
+    model = fastbp.MLPRegressor(random_state=0, batch_size=20, **options)
+    with pytest.raises(ValueError, match="non-finite"):
+        model.fit(X, y)
 
 
 # Random states

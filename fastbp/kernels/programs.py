@@ -308,10 +308,11 @@ def _open_next(data, work, i, end, batch_size, rates, losses, t, block):
 
     Those before it change nothing, and their loss is 0.
     """
-    n = data.order.size
+    n_batches = -(-data.rows // batch_size)
     while i < end:
-        start = i * batch_size
-        batch = min(batch_size, n - start)
+        first = i % n_batches * batch_size
+        start = i // n_batches * data.rows + first
+        batch = min(batch_size, data.rows - first)
         if _open_batch(data, work, start, batch, t, rates[i], block):
             break
         losses[i] = 0.0
@@ -333,10 +334,11 @@ def train_steps(
     workers,
     worker,
 ):
-    """Take the steps ``batches = (first, last)`` of an epoch, or help with them.
+    """Take the steps ``batches = (first, last)`` of some epochs, or help with them.
 
-    Batch i holds the rows ``order[i * batch_size : (i + 1) * batch_size]`` and has the
-    learning rate ``rates[i]``.
+    Each epoch cuts its ``data.rows`` of ``data.order`` into batches of ``batch_size``
+    rows, the last of which may be shorter. Batch i of all of them has the learning rate
+    ``rates[i]``.
     Everything that a step changes is in arrays, so that an interrupted call leaves
     whole steps behind: ``parameters`` (theta, m, v), ``losses[i]``, and ``taken[0]``,
     the number of updates since the optimizer was new. A batch whose weights add up to
@@ -345,7 +347,7 @@ def train_steps(
     """
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
-    block = _block_rows(min(batch_size, data.order.size), work.block, grain, workers)
+    block = _block_rows(min(batch_size, data.rows), work.block, grain, workers)
     opens = worker == 0  # the next batch
     clips = _clips(net, optimizer[0])
     writes = CLIPPED if clips else WEIGHTS  # the phase that does
