@@ -485,8 +485,8 @@ def training_data(plan: Layout, X, targets, weights, order: np.ndarray) -> Data:
         read_only(numbers),
         read_only(in_place(targets, plan.dtype)),
         read_only(order[:]),
-        order.shape[-1],
         read_only(in_place(() if weights is None else weights, plan.dtype)),
+        order.shape[-1],
         *where,
     )
 

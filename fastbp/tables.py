@@ -118,9 +118,9 @@ class Data(NamedTuple):
 
     X: np.ndarray  # [n * n_features], or the stored numbers of a sparse matrix
     targets: np.ndarray  # [n * n_outputs], or [n] class numbers for softmax
-    order: np.ndarray  # [epochs * rows] the rows of each epoch in their order
-    rows: int  # of an epoch
+    order: np.ndarray  # [epochs * epoch_rows] the rows of each epoch in their order
     weights: np.ndarray  # [n] of the rows, or empty: all count the same
+    epoch_rows: int
     indices: np.ndarray | None  # [stored numbers] their columns; None for dense X
     indptr: np.ndarray | None  # [n + 1] where the rows start; None for dense X
 

@@ -236,10 +236,11 @@ class Trainer:
         self._n = len(rows.order)
         ahead = max(1, min(_EPOCHS_AHEAD, _ROWS_AHEAD // self._n))
         self._orders = np.empty((ahead, self._n), np.int64)  # of the epochs of a call
+        self._losses, self._booked = np.empty(0), 0  # of their batches; epochs noted
         self._batch_size = clipped_batch_size(options.batch_size, self._n)
         n_batches = -(-self._n // self._batch_size)
-        self._rows = np.full(n_batches, float(self._batch_size))  # of each batch
-        self._rows[-1] = self._n - (n_batches - 1) * self._batch_size
+        self._batch_rows = np.full(n_batches, float(self._batch_size))  # of each batch
+        self._batch_rows[-1] = self._n - (n_batches - 1) * self._batch_size
         self._workers = launch.thread_limit(options.n_jobs)
         self._work = network.training_workspace(
             plan, self._batch_size, self._workers, weights.coefs, optimizer.clips
@@ -278,8 +279,8 @@ class Trainer:
                 left -= n_epochs
                 events.begin()
                 self._draw_orders(n_epochs)
-                begun = self._parameters[0].copy() if self._keeps("loss") else None
-                self._take_epochs(n_epochs, begun)
+                self._take_epochs(n_epochs)
+                self._keep_books()
                 if events.end(self.weights, self._figures()):
                     self.history.stopped = True
                 if time.monotonic() > deadline:
@@ -287,6 +288,7 @@ class Trainer:
                 if self.history.stopped:
                     break
         except KeyboardInterrupt:
+            self._keep_books(interrupted=True)
             self.history.stopped = self.history.interrupted = True
         finally:
             self._team.dismiss()
@@ -301,14 +303,15 @@ class Trainer:
         # a step is three products: forward, backward, and one for the weights
         flops = 6 * self.plan.multiplications * self._batch_size
         step = launch.serial_seconds(flops, self.plan.dtype)
-        steps = max_epochs * len(self._rows)
+        steps = max_epochs * len(self._batch_rows)
         alone = steps < network.WORTH_HELP / step
         return threads.Pace(1 if alone else self._workers, step)
 
     def _epochs_ahead(self, left: int) -> int:
-        """How many epochs to take at once, of which none but the last can be the last
+        """How many epochs to take at once.
 
-        of the training, and after which nothing has to be done but to note their losses.
+        None but the last of them can end the training, unless it diverges, and none asks
+        for more than to note its loss.
         """
         watched = (
             self.options.verbose
@@ -319,7 +322,9 @@ class Trainer:
         )
         if watched:
             return 1
-        patience = self.options.n_iter_no_change - self.history.no_improvement_count
+        # as a float: of an unsigned number nothing larger can be taken
+        patience = float(self.options.n_iter_no_change)
+        patience -= self.history.no_improvement_count
         return int(max(1, min(left, len(self._orders), patience + 1)))
 
     def _draw_orders(self, n_epochs: int) -> None:
@@ -330,30 +335,18 @@ class Trainer:
                 self._random_state.shuffle(order)
             self._order = order
 
-    def _take_epochs(self, n_epochs: int, begun: np.ndarray | None) -> None:
-        """Take every batch of the next epochs, and keep the books of each.
+    def _take_epochs(self, n_epochs: int) -> None:
+        """Take every batch of the next epochs, in slices.
 
-        After Ctrl-C of those that are complete.
+        Not those after a slice that has diverged. Losses of batches that are not taken
+        are NaN.
         """
-        losses = np.full((n_epochs, len(self._rows)), np.nan)
-        try:
-            self._take_batches(losses.reshape(-1), n_epochs)
-        except BaseException:
-            losses = losses[~np.isnan(losses).any(axis=1)]
-            raise
-        finally:
-            for of_batches in losses:
-                self._end_epoch(np.add.reduce(of_batches * self._rows) / self._n, begun)
-                if self.history.stopped:
-                    break
-
-    def _take_batches(self, losses: np.ndarray, n_epochs: int) -> None:
-        """Take the batches of the next epochs in slices; their losses.
-
-        Not those after a slice that has diverged: they stay NaN.
-        """
-        rates = self.optimizer.rates(len(self._rows), n_epochs)
-        self.optimizer.last_rate = float(rates[-1])
+        n_batches = len(self._batch_rows)
+        self._begun = self._parameters[0].copy() if self._keeps("loss") else None
+        rates = self.optimizer.rates(n_batches, n_epochs)
+        losses = np.full(n_epochs * n_batches, np.nan)
+        self._rates, self._losses = rates[n_batches - 1 :: n_batches], losses
+        self._booked = 0
         first = 0
         while first < len(losses):
             n_threads, steps = self._pace.next()
@@ -379,11 +372,22 @@ class Trainer:
                 break
             first = last
 
-    def _end_epoch(self, loss: float, begun: np.ndarray | None) -> None:
-        """scikit-learn's bookkeeping at the end of an epoch, in its order.
+    def _keep_books(self, interrupted: bool = False) -> None:
+        """Note how the epochs that were taken went, as far as that is not done.
 
-        ``begun``, if it is wanted, has the parameters that the epoch began with.
+        That is up to the one that ends the training, or was ``interrupted``.
         """
+        losses = self._losses.reshape(-1, len(self._batch_rows))
+        while self._booked < len(losses) and not self.history.stopped:
+            epoch = self._booked
+            if interrupted and np.isnan(losses[epoch]).any():
+                break
+            self._booked += 1
+            self.optimizer.last_rate = float(self._rates[epoch])
+            self._end_epoch(np.add.reduce(losses[epoch] * self._batch_rows) / self._n)
+
+    def _end_epoch(self, loss: float) -> None:
+        """scikit-learn's bookkeeping at the end of an epoch, in its order."""
         history, options = self.history, self.options
         history.n_iter += 1
         history.samples_seen += self._n
@@ -394,8 +398,8 @@ class Trainer:
             improved = self._validate(self.validation)
         if self.validation is None or not self.validation.decides:
             improved = not loss > history.best_loss - options.tol
-            if begun is not None and loss < history.smallest_loss:
-                history.smallest_loss, history.best = loss, self._unpacked(begun)
+            if self._begun is not None and loss < history.smallest_loss:
+                history.smallest_loss, history.best = loss, self._unpacked(self._begun)
             history.best_loss = min(history.best_loss, loss)
         history.no_improvement_count = 0 if improved else history.no_improvement_count + 1
         self.optimizer.end_epoch(history.samples_seen)

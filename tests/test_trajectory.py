@@ -1,5 +1,6 @@
 """Fits follow scikit-learn's, epoch by epoch, down to rounding."""
 
+import re
 import warnings
 from itertools import product
 
@@ -510,13 +511,79 @@ def test_epochs_taken_together_are_those_taken_one_by_one(option, monkeypatch):
     np.testing.assert_array_equal(together.predict_proba(X), one_by_one.predict_proba(X))
 
 
-@pytest.mark.parametrize("solver", ["adam", "sgd"])
-def test_a_fit_that_diverges_among_several_epochs_ends_there(solver):
+WATCHED = {
+    "verbose": {"verbose": True},
+    "early_stopping": {"early_stopping": True},
+    "max_time": {"max_time": 1e6},
+    "restore_best_weights": {"restore_best_weights": True},
+    "progress_bar": {"progress_bar": True},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
+}
+
+
+@pytest.mark.parametrize("watcher", WATCHED)
+def test_epochs_that_are_watched_have_calls_of_their_own(watcher, monkeypatch):
+    X, y = make_data("multiclass")
+    ends = []
+    end = training.Trainer._end_epoch
+
+    def noted(trainer, *args):
+        ends.append(int(trainer._updates_taken[0]))
+        end(trainer, *args)
+
+    monkeypatch.setattr(training.Trainer, "_end_epoch", noted)
+    options = {"batch_size": 1000, "max_iter": 6, "random_state": 0}
+    with pytest.warns(UserWarning, match="batch_size"):
+        fastbp.MLPClassifier(**options, **WATCHED[watcher]).fit(X, y)
+    assert ends == [1, 2, 3, 4, 5, 6]  # steps that had been taken at the end of each
+
+
+def test_a_fit_that_diverges_among_several_epochs_ends_there(monkeypatch):
     X, y = make_data("regression")
-    options = {"solver": solver, "learning_rate_init": 1e160, "max_iter": 30}
-    model = fastbp.MLPRegressor(random_state=0, batch_size=20, **options)
-    with pytest.raises(ValueError, match="non-finite"):
-        model.fit(X, y)
+    options = {"solver": "sgd", "learning_rate_init": 0.5, "batch_size": 20}
+    messages = []
+    for ahead in (16, 1):
+        monkeypatch.setattr(training, "_EPOCHS_AHEAD", ahead)
+        model = fastbp.MLPRegressor(random_state=0, **options)
+        with pytest.raises(ValueError, match="non-finite") as error:
+            model.fit(X, 20 * y)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert int(re.search(r"epoch (\d+)", messages[0])[1]) > 1
+
+
+def test_ctrl_c_between_epochs_of_a_call_keeps_all_of_it(monkeypatch):
+    X, y = make_data("multiclass")
+    options = {"random_state": 0, "batch_size": 20, "n_iter_no_change": np.inf}
+    end, ended = training.Optimizer.end_epoch, []
+
+    def interrupted(optimizer, *args):
+        end(optimizer, *args)
+        ended.append(optimizer)
+        if len(ended) == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Optimizer, "end_epoch", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model = fastbp.MLPClassifier(**options, max_iter=100).fit(X, y)
+    monkeypatch.undo()
+    assert model.n_iter_ == len(model.loss_curve_) == 32  # two calls of 16
+    whole = fastbp.MLPClassifier(**options, max_iter=32).fit(X, y)
+    assert model.loss_curve_ == whole.loss_curve_
+    np.testing.assert_array_equal(model.predict_proba(X), whole.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_patience_of_an_unsigned_type():
+    X, y = make_data("multiclass")
+    models = []
+    for patience in (3, np.uint8(3)):
+        model = fastbp.MLPClassifier(tol=10.0, warm_start=True, random_state=0)
+        model.set_params(n_iter_no_change=20, max_iter=12, batch_size=20).fit(X, y)
+        model.set_params(n_iter_no_change=patience, max_iter=60).fit(X, y)
+        models.append(model)
+    assert models[0].n_iter_ == models[1].n_iter_
+    assert_same_model(*models, X)
 
 
 # Random states

@@ -227,7 +227,7 @@ def dense_forward_block(net, layer, theta, A, base, capacity, begin, end):
         k += depth
 
 
-def read_inputs(net, data, start, theta, A, base, capacity, begin, end):
+def begin_forward(net, data, start, theta, A, base, capacity, begin, end):
     """A[0][begin:end] = X[order[start + begin : start + end]] of dense inputs X, or
 
     A[1][begin:end] = f(X[...] @ W + b) of sparse ones, which have no place in A. Returns
@@ -243,8 +243,8 @@ def _is_sparse(data):
     return not isinstance(data.types[data.fields.index("indptr")], types.NoneType)
 
 
-@overload(read_inputs, jit_options=OVERLOAD)
-def _overload_read_inputs(net, data, start, theta, A, base, capacity, begin, end):
+@overload(begin_forward, jit_options=OVERLOAD)
+def _overload_begin_forward(net, data, start, theta, A, base, capacity, begin, end):
     def sparse(net, data, start, theta, A, base, capacity, begin, end):
         finite = _stored_are_finite(data, start, begin, end)
         _sparse_forward_block(net, data, start, theta, A, base, capacity, begin, end)

@@ -24,9 +24,9 @@ from numba.extending import overload
 
 from fastbp.kernels.clipping import clip_factor, gradient_squares, update_clipped
 from fastbp.kernels.dense import (
+    begin_forward,
     dense_backward_block,
     dense_forward_block,
-    read_inputs,
     train_weights,
 )
 from fastbp.kernels.gemm import TILE_ROWS, panel_width, row_grain
@@ -139,7 +139,7 @@ def _forward_rows(net, theta, data, work, base, start, begin, end, seed, t):
     and whether their inputs are all finite.
     """
     A, S, capacity = work.activations, work.slopes, work.capacity
-    first, finite = read_inputs(net, data, start, theta, A, base, capacity, begin, end)
+    first, finite = begin_forward(net, data, start, theta, A, base, capacity, begin, end)
     whole = -(-end // TILE_ROWS) * TILE_ROWS
     for layer in range(first, net.depth):
         if layer > 0:
@@ -174,7 +174,7 @@ def _train_weights(net, parameters, data, work, optimizer, task, worker):
         work.squares[task] = train_weights(
             net, panels, to, data, work, region.start, region.batch, at, step
         )
-    _clip_weights(net, parameters, work, optimizer, task)
+    _clip_gradient(net, parameters, work, optimizer, task)
 
 
 def _update_of_weights(net, parameters, work, optimizer):
@@ -202,13 +202,13 @@ def _overload_update_of_weights(net, parameters, work, optimizer):
     return extended if is_extended(net) else plain
 
 
-def _clip_weights(net, parameters, work, optimizer, task):
+def _clip_gradient(net, parameters, work, optimizer, task):
     """Clipping's share in a task: squares of the gradient, and in region 3 the update."""
     raise NotImplementedError("only inside kernels")
 
 
-@overload(_clip_weights, jit_options=OVERLOAD)
-def _overload_clip_weights(net, parameters, work, optimizer, task):
+@overload(_clip_gradient, jit_options=OVERLOAD)
+def _overload_clip_gradient(net, parameters, work, optimizer, task):
     def plain(net, parameters, work, optimizer, task):
         return None
 
@@ -308,11 +308,11 @@ def _open_next(data, work, i, end, batch_size, rates, losses, t, block):
 
     Those before it change nothing, and their loss is 0.
     """
-    n_batches = -(-data.rows // batch_size)
+    n_batches = -(-data.epoch_rows // batch_size)
     while i < end:
         first = i % n_batches * batch_size
-        start = i // n_batches * data.rows + first
-        batch = min(batch_size, data.rows - first)
+        start = i // n_batches * data.epoch_rows + first
+        batch = min(batch_size, data.epoch_rows - first)
         if _open_batch(data, work, start, batch, t, rates[i], block):
             break
         losses[i] = 0.0
@@ -336,8 +336,8 @@ def train_steps(
 ):
     """Take the steps ``batches = (first, last)`` of some epochs, or help with them.
 
-    Each epoch cuts its ``data.rows`` of ``data.order`` into batches of ``batch_size``
-    rows, the last of which may be shorter. Batch i of all of them has the learning rate
+    Each epoch cuts its part of ``data.order`` into batches of ``batch_size`` rows, the
+    last of which may be shorter. Batch i of all of them has the learning rate
     ``rates[i]``.
     Everything that a step changes is in arrays, so that an interrupted call leaves
     whole steps behind: ``parameters`` (theta, m, v), ``losses[i]``, and ``taken[0]``,
@@ -347,7 +347,7 @@ def train_steps(
     """
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
-    block = _block_rows(min(batch_size, data.rows), work.block, grain, workers)
+    block = _block_rows(min(batch_size, data.epoch_rows), work.block, grain, workers)
     opens = worker == 0  # the next batch
     clips = _clips(net, optimizer[0])
     writes = CLIPPED if clips else WEIGHTS  # the phase that does
