@@ -6,6 +6,7 @@ by one. All rules are scikit-learn's.
 """
 
 import math
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -322,10 +323,10 @@ class Trainer:
         )
         if watched:
             return 1
-        # as a float: of an unsigned number nothing larger can be taken
-        patience = float(self.options.n_iter_no_change)
+        # an int of Python's: numpy's unsigned ones would wrap round
+        patience = int(min(self.options.n_iter_no_change, sys.maxsize))
         patience -= self.history.no_improvement_count
-        return int(max(1, min(left, len(self._orders), patience + 1)))
+        return max(1, min(left, len(self._orders), patience + 1))
 
     def _draw_orders(self, n_epochs: int) -> None:
         """The orders of the rows in the next epochs, each from the one before."""
