@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastbp
 from fastbp import threads, training
+from fastbp.schedules import batch_rates
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 TARGETS = ("binary", "multiclass", "multilabel", "regression", "multioutput")
@@ -571,6 +572,22 @@ def test_ctrl_c_between_epochs_of_a_call_keeps_all_of_it(monkeypatch):
     whole = fastbp.MLPClassifier(**options, max_iter=32).fit(X, y)
     assert model.loss_curve_ == whole.loss_curve_
     np.testing.assert_array_equal(model.predict_proba(X), whole.predict_proba(X))
+
+
+def test_ctrl_c_leaves_the_learning_rate_of_a_step_that_was_taken(monkeypatch):
+    X, y = make_data("multiclass")
+    options = {"random_state": 0, "batch_size": len(X), "learning_rate": "one_cycle"}
+    call = threads.Team.call
+
+    def interrupted(self, *args):
+        call(self, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads.Team, "call", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model = fastbp.MLPClassifier(**options, max_iter=100).fit(X, y)
+    rates = [batch_rates("one_cycle", 1e-3, i, 1, 100, 0.0)[0] for i in range(100)]
+    assert model._optimizer.last_rate == rates[model.n_iter_ - 1] < rates[model.n_iter_]
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
