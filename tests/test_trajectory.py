@@ -492,19 +492,20 @@ def test_epochs_taken_together_are_those_taken_one_by_one(option, monkeypatch):
         model = fastbp.MLPClassifier(random_state=generator, **options).fit(X, y)
         return model, generator.get_state()
 
-    calls = []
-    call = threads.Team.call
+    taken = []
+    take = training.Trainer._take_epochs
 
-    def counted(self, *args):
-        calls.append(self)
-        return call(self, *args)
+    def noted(trainer, n_epochs):
+        taken.append(n_epochs)
+        take(trainer, n_epochs)
 
-    monkeypatch.setattr(threads.Team, "call", counted)
+    monkeypatch.setattr(training.Trainer, "_take_epochs", noted)
     together, state = fit()
-    n_together = len(calls)
+    assert max(taken) > 1 or option == "invscaling"
     monkeypatch.setattr(training, "_EPOCHS_AHEAD", 1)
+    del taken[:]
     one_by_one, expected = fit()
-    assert len(calls) - n_together > n_together or option == "invscaling"
+    assert taken == [1] * one_by_one.n_iter_
     assert same_state(state, expected)
     assert together.loss_curve_ == one_by_one.loss_curve_
     for name in ("n_iter_", "t_", "best_loss_", "_no_improvement_count"):
