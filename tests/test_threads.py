@@ -230,21 +230,44 @@ def test_a_team_that_is_stopped_takes_no_step(worker):
     assert taken[0] == 2
 
 
-def small_team():
+def test_a_step_that_is_stopped_before_it_writes_is_given_up():
+    plan, args = small_team(batch=10_000)
+    theta, team, losses, taken = args[1][0], args[2].team, *args[-2:]
+    program = cache.ready("train_steps", plan.dtype, (*args, 1, 0))
+    before, given_up = theta.copy(), False
+    for _ in range(100):  # a step of some ms, which may be over before it is stopped
+        team[DONE] = 0
+        step = threading.Thread(target=program, args=(*args, 1, 0))
+        step.start()
+        while step.is_alive() and team[DONE] == 0:
+            time.sleep(0)
+        team[STOP] = 1
+        step.join()
+        team[STOP] = 0
+        given_up = taken[0] == 0 and team[DONE] > 0
+        if given_up:
+            break
+        theta[:], losses[:], taken[:] = before, 0.0, 0
+    assert given_up
+    assert losses[0] == 0
+    np.testing.assert_array_equal(theta, before)
+
+
+def small_team(batch=50):
     """A network's layout and the arguments of ``train_steps`` to train it."""
     rng = np.random.default_rng(0)
     plan = network.layout((5, 40, 1), "relu", "identity", np.dtype(np.float64))
     coefs = [rng.standard_normal(shape) for shape in ((5, 40), (40, 1))]
     theta = network.pack(plan, coefs, [np.zeros(40), np.zeros(1)])
     parameters = (theta, *(network.aligned_zeros(theta.size, "f8") for _ in range(2)))
-    X, y = rng.standard_normal((100, 5)), rng.standard_normal(100)
-    data = network.training_data(plan, X, y, None, np.arange(100))
-    work = network.training_workspace(plan, 50, 2, coefs)
+    X, y = rng.standard_normal((2 * batch, 5)), rng.standard_normal(2 * batch)
+    data = network.training_data(plan, X, y, None, np.arange(2 * batch))
+    work = network.training_workspace(plan, batch, 2, coefs)
     optimizer = np.zeros(1, OPTIMIZER)
     optimizer["epsilon"] = 1e-3
     args = (plan.net, parameters, work, data, optimizer)
     taken = np.zeros(1, np.int64)
-    return plan, (*args, (0, 2), 50, np.full(2, 1e-3), np.zeros(2), taken)
+    return plan, (*args, (0, 2), batch, np.full(2, 1e-3), np.zeros(2), taken)
 
 
 def test_fits_in_many_threads_at_once_give_the_same_bits():
