@@ -68,6 +68,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1:
         parser.error(f"--epochs must be at least 1, got {arguments.epochs}")
+    if not 0 <= arguments.seed < 2**32:
+        parser.error(f"--seed must be from 0 to 2**32 - 1, got {arguments.seed}")
     if any(units < 1 for units in arguments.hidden):
         parser.error(f"--hidden takes positive numbers, got {arguments.hidden}")
     return arguments

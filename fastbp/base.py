@@ -351,7 +351,9 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
                 "init must be a fitted multilayer perceptron, or a name; got "
                 f"{type(pretrained).__name__}."
             )
-        check_is_fitted(pretrained, "coefs_")
+        check_is_fitted(
+            *(pretrained, "coefs_"), msg="The %(name)s given as init is not fitted yet."
+        )
         known = network.checked_weights(
             pretrained.coefs_, pretrained.intercepts_, units[0]
         )
@@ -470,6 +472,9 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
 
     def _validation(self, rows, y, labels, given, random_state, attributes):
         """(rows to train on, ``Validation`` or None): rows held out, or given to fit."""
+        scoring = self.scoring
+        if scoring is not None and scoring != "loss":
+            scorer = check_scoring(self, scoring)
         if given.X_val is None:
             for name in ("y_val", "sample_weight_val"):
                 if getattr(given, name) is not None:
@@ -492,14 +497,14 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
                 "solver, or leave X_val out."
             )
         else:
-            X, y = self._check_validation_rows(rows.X, given)
-            targets = self._encode_again(y, labels)
-            sample_weight, _ = _checked_sample_weight(
-                given.sample_weight_val, X, class_weight=labels.weights(targets)
-            )
-        scoring = self.scoring
-        if scoring is not None and scoring != "loss":
-            scorer = check_scoring(self, scoring)
+            try:
+                X, y = self._check_validation_rows(rows.X, given)
+                targets = self._encode_again(y, labels)
+                sample_weight, _ = _checked_sample_weight(
+                    given.sample_weight_val, X, class_weight=labels.weights(targets)
+                )
+            except ValueError as error:
+                raise ValueError(f"Of the validation rows: {error}") from error
 
         def loss(outputs):
             own = self.loss if callable(self.loss) else None

@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 from sklearn.pipeline import Pipeline
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 
@@ -127,6 +128,7 @@ class LossCurveDisplay:
         -------
         LossCurveDisplay
         """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         name = self.estimator_name if name is None else name

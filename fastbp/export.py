@@ -60,7 +60,8 @@ def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
     ImportError
         If skl2onnx is not installed.
     TypeError
-        If ``X`` is neither a NumPy array nor a pandas DataFrame.
+        If ``X`` is neither a NumPy array nor a pandas DataFrame, or left out without
+        ``initial_types``.
     sklearn.exceptions.NotFittedError
         If an estimator has not been fitted.
     ValueError
@@ -81,6 +82,8 @@ def to_onnx(model: Any, X: Any = None, **options: Any) -> Any:
         raise ImportError(
             "to_onnx needs the package skl2onnx: pip install skl2onnx"
         ) from error
+    if X is None and "initial_types" not in options:
+        raise TypeError("to_onnx needs X, one row of it at least, or initial_types.")
     if not (X is None or isinstance(X, np.ndarray) or hasattr(X, "iloc")):
         kind = f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}"
         raise TypeError(

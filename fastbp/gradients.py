@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from fastbp import lbfgs, network
 from fastbp.network import Weights
@@ -82,6 +83,7 @@ class GradientReport:
         -------
         matplotlib Axes
         """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         if ax is None:

@@ -5,7 +5,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ _PACKAGES = ("fastbp", "numba", "llvmlite", "numpy", "scipy", "scikit-learn", "j
 
 
 def warmup(
-    dtypes: Sequence[Any] = (np.float64, np.float32),
+    dtypes: Any = (np.float64, np.float32),
     *,
     sparse: bool = False,
     extended: bool = False,
@@ -32,7 +32,7 @@ def warmup(
 
     Parameters
     ----------
-    dtypes : sequence of dtype, default=(float64, float32)
+    dtypes : dtype or sequence of dtype, default=(float64, float32)
         Those of the data to come. Whatever is not float32 is trained in float64, unless
         the estimator's ``dtype`` says otherwise.
     sparse : bool, default=False
@@ -46,7 +46,8 @@ def warmup(
     ValueError
         If a dtype is neither float32 nor float64.
     """
-    for dtype in map(np.dtype, dtypes):
+    one = isinstance(dtypes, str) or not isinstance(dtypes, Iterable)
+    for dtype in map(np.dtype, [dtypes] if one else dtypes):
         if dtype not in (np.float32, np.float64):
             raise ValueError(f"dtypes must be float32 or float64, got {dtype}.")
         X, y = _trial_data(dtype)

@@ -1,6 +1,6 @@
 """Many independent models at once, one a thread, from the same rows where they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -65,6 +65,13 @@ def fit_many(
     >>> len(models)
     5
     """
+    given = {"estimators": estimators, "folds": () if folds is None else folds}
+    for name, value in given.items():
+        if not isinstance(value, Iterable):
+            raise TypeError(
+                f"{name} must be a sequence, one for each fit, got "
+                f"{type(value).__name__}."
+            )
     estimators = list(estimators)
     rows_of = list(folds) if folds is not None else [None] * len(estimators)
     if len(rows_of) != len(estimators):

@@ -1,6 +1,7 @@
 """A user's own loss as the kernels call it: a C function, made from an ``@njit`` one."""
 
 import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,13 @@ def check_gradient(function: Any, targets: np.ndarray) -> None:
 def _differences(function: Any, y: np.ndarray, z: np.ndarray) -> Iterator[str]:
     """What is wrong with each derivative at z, or nothing; those that can be told."""
     gradient, unused = np.zeros(len(y)), np.zeros(len(y))
+    n_parameters = len(inspect.signature(function.py_func).parameters)
+    if n_parameters != 3:
+        raise TypeError(
+            "A loss of your own must be a function of (y, z, gradient), which returns "
+            "the loss of a row and writes its gradient; got one of "
+            f"{n_parameters} parameters."
+        )
     loss = function(y, z.copy(), gradient)
     if not isinstance(loss, float):
         raise TypeError(f"A loss of your own must return a float, got {loss!r}.")

@@ -180,7 +180,7 @@ def activations(estimator: Any, n_hidden: int) -> str | tuple[str, ...]:
     if len(value) != n_hidden or not all(
         isinstance(name, str) and name in known for name in value
     ):
-        wanted = f"a name, or one for each of the {n_hidden} hidden layers, out of "
+        wanted = f"a name, or one for each hidden layer, {n_hidden} in all, out of "
         raise _invalid(estimator, "activation", wanted + f"{sorted(known)}", value)
     return tuple(value)
 
@@ -192,7 +192,7 @@ def dropout_rates(estimator: Any, n_hidden: int) -> tuple[float, ...]:
     if len(rates) != n_hidden or not all(
         isinstance(rate, Real) and 0 <= float(rate) < 1 for rate in rates
     ):
-        wanted = f"a share in [0, 1), or one for each of the {n_hidden} hidden layers"
+        wanted = f"a share in [0, 1), or one for each hidden layer, {n_hidden} in all"
         raise _invalid(estimator, "dropout", wanted, value)
     return tuple(map(float, rates)) if any(rates) else ()
 
@@ -201,8 +201,8 @@ def check_frozen_layers(estimator: Any, n_hidden: int) -> None:
     """Raise ValueError if nothing is left to train."""
     if estimator.frozen_layers > n_hidden:
         raise ValueError(
-            f"frozen_layers={estimator.frozen_layers} leaves nothing to train: there are "
-            f"{n_hidden} hidden layers, and the output layer is not to be frozen."
+            f"frozen_layers={estimator.frozen_layers} must not be more than the number "
+            f"of hidden layers, {n_hidden}: the output layer has to train."
         )
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 import time
 
 import numpy as np
@@ -475,6 +476,8 @@ def test_an_own_loss_that_raises_is_a_training_that_diverges(capfd):
 def test_an_own_loss_must_be_compiled_and_have_its_gradient():
     with pytest.raises(TypeError, match=r"function that numba\.njit has compiled"):
         MLPRegressor(lambda y, z, g: 0.0).fit(X, T)
+    with pytest.raises(TypeError, match=r"function of \(y, z, gradient\).* of 2 param"):
+        MLPRegressor(njit(lambda y, z: 0.0)).fit(X, T)
     with pytest.raises(ValueError, match="The loss and its gradient do not fit"):
         MLPRegressor(wrong_gradient).fit(X, T[:, 0])
 
@@ -589,7 +592,7 @@ def test_frozen_layers_stay_and_the_others_train():
     squares = sum((W**2).sum() for W in lbfgs.coefs_[1:]) * 50.0 / 2 / len(X)
     errors = ((lbfgs.predict(X) - T) ** 2).sum() / 2 / len(X)
     assert lbfgs.loss_ == pytest.approx(squares + errors)
-    with pytest.raises(ValueError, match="frozen_layers=3 leaves nothing to train"):
+    with pytest.raises(ValueError, match="frozen_layers=3 must not be more than"):
         MLPClassifier(**QUICK, frozen_layers=3).fit(X, Y)
 
 
@@ -669,8 +672,9 @@ def test_scoring_decides_what_is_best(scoring):
     assert best == pytest.approx(-log_loss(Y_VAL, model.predict_proba(X_VAL)))
 
 
-def test_a_scorer_that_does_not_exist_is_an_error():
-    model = MLPClassifier(**QUICK, early_stopping=True, scoring="acuracy")
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_scorer_that_does_not_exist_is_an_error(early_stopping):
+    model = MLPClassifier(**QUICK, early_stopping=early_stopping, scoring="acuracy")
     with pytest.raises(ValueError, match="acuracy"):
         model.fit(X, Y)
 
@@ -771,8 +775,8 @@ def test_curves_of_validation_rows_are_of_the_last_call():
         ({"y_val": Y_VAL}, "y_val is given without X_val"),
         ({"sample_weight_val": Y_VAL}, "sample_weight_val is given without X_val"),
         ({"X_val": X_VAL}, "X_val is given without y_val"),
-        ({"X_val": X_VAL[:, 1:], "y_val": Y_VAL}, "X has 63 features"),
-        ({"X_val": X_VAL, "y_val": Y_VAL[1:]}, "inconsistent numbers of samples"),
+        ({"X_val": X_VAL[:, 1:], "y_val": Y_VAL}, "validation rows: X has 63 features"),
+        ({"X_val": X_VAL, "y_val": Y_VAL[1:]}, "validation rows: Found input variables"),
         ({"X_val": X_VAL, "y_val": Y_VAL + 9}, "classes not in `self.classes_`"),
         ({"X_val": X_VAL * np.nan, "y_val": Y_VAL}, "contains NaN"),
     ],
@@ -929,6 +933,15 @@ def test_the_report_of_other_targets_is_an_error():
         model.gradient_report(X, T[:, 0])
     with pytest.raises(ValueError, match=r"ask for 2 outputs \(exp\), but the model"):
         model.set_params(loss="poisson").gradient_report(X, np.abs(T))
+
+
+def test_plots_without_matplotlib_say_what_to_install(monkeypatch):
+    model = MLPClassifier(**QUICK).fit(X, Y)
+    report = model.gradient_report(X, Y)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for plot in (report.plot, lambda: LossCurveDisplay.from_estimator(model)):
+        with pytest.raises(ImportError, match="pip install matplotlib"):
+            plot()
 
 
 def test_the_report_draws_its_layers():

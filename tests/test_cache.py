@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp import maintenance
 from tests.processes import finish, run_python, start_python
 
 # How code is kept does not depend on what it does: a program that compiles in no time.
@@ -304,6 +305,21 @@ def test_warmup_leaves_nothing_to_compile(tmp_path):
 def test_warmup_of_another_dtype_is_an_error():
     with pytest.raises(ValueError, match="must be float32 or float64, got float16"):
         fastbp.warmup([np.float16])
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])
+def test_warmup_takes_one_dtype(dtype, monkeypatch):
+    warmed = []
+    monkeypatch.setattr(
+        maintenance, "_trial", lambda estimator, X, y: warmed.append(X.dtype) or Tried()
+    )
+    fastbp.warmup(dtype)
+    assert warmed == [np.float32]
+
+
+class Tried:
+    def predict(self, X):
+        return X
 
 
 def test_a_switched_off_compiler_is_named(tmp_path):

@@ -53,6 +53,7 @@ def test_help_explains_the_options():
             "--hidden takes positive numbers",
         ),
         (("--data", "mnist"), "invalid choice"),
+        (("--seed", "-1"), "--seed must be from 0"),
     ],
 )
 def test_bad_options_are_named(arguments, message):

@@ -160,6 +160,10 @@ def test_what_is_wrong_is_named():
         fit_many([model], X, Y, [[0, 901]])
     with pytest.raises(ValueError, match="Input X contains NaN"):
         fit_many([model], X * np.nan, Y)
+    with pytest.raises(TypeError, match="estimators must be a sequence, one for each"):
+        fit_many(model, X, Y)
+    with pytest.raises(TypeError, match="folds must be a sequence, one for each fit"):
+        fit_many([model], X, Y, 5)
     assert not hasattr(model, "coefs_")
     assert fit_many([], X, Y) == []
 

@@ -209,6 +209,8 @@ def test_onnx_refuses_what_it_cannot_say():
         fastbp.to_onnx(MLPClassifier(), X)
     with pytest.raises(NotFittedError):
         fastbp.to_onnx(MLPRegressor(), X)
+    with pytest.raises(TypeError, match="needs X, one row of it at least"):
+        fastbp.to_onnx(MLPRegressor(**QUICK).fit(X, T))
     model = MLPClassifier(**QUICK).fit(X, np.array([0, 1, 2**63], np.uint64)[Y])
     with pytest.raises(ValueError, match="whole numbers or strings"):
         fastbp.to_onnx(model, X)
