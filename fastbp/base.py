@@ -97,28 +97,34 @@ class Given(NamedTuple):
     sample_weight_val: Any = None
 
 
-def _checked_sample_weight(
-    sample_weight, X, rows=slice(None), class_weight: np.ndarray | None = None
-) -> tuple[np.ndarray | None, float]:
-    """One finite weight for each of the rows of X, not all of them zero; their scale.
-
-    In the dtype of X. Weights of the rows' classes, if there are some, go into them.
-    Very small or large weights are multiplied by a power of two, which leaves them far
-    from underflow; alpha times the same number makes the same model, bit for bit.
-    """
-    if sample_weight is None and class_weight is None:
-        return None, 1.0
+def _checked_sample_weight(sample_weight, X, rows=slice(None)) -> np.ndarray | None:
+    """One finite weight for each of the rows of X, or None."""
+    if sample_weight is None:
+        return None
     if isinstance(sample_weight, Complex) and not isinstance(sample_weight, Real):
         raise ValueError(f"Complex data not supported, got {sample_weight=}.")
-    sample_weight = _check_sample_weight(sample_weight, X)[rows]
-    if class_weight is not None:
-        sample_weight = sample_weight * class_weight
-    largest = np.abs(sample_weight).max(initial=0.0)
+    return _check_sample_weight(sample_weight, X)[rows]
+
+
+def _scaled_weights(
+    sample_weight: np.ndarray | None, class_weight: np.ndarray | None, dtype: Any
+) -> tuple[np.ndarray | None, float]:
+    """The products of the weights of rows and of their classes, not all of them zero,
+
+    and their scale. Very small or large weights are multiplied by a power of two, which
+    leaves them far from underflow; alpha times the same number makes the same model, bit
+    for bit.
+    """
+    weights = [w for w in (sample_weight, class_weight) if w is not None]
+    if not weights:
+        return None, 1.0
+    product = functools.reduce(np.multiply, weights)
+    largest = np.abs(product).max(initial=0.0)
     if largest == 0:
         raise ValueError("Sample weights must contain at least one non-zero number.")
     exponent = int(np.frexp(largest)[1])
     scale = 1.0 if abs(exponent) <= _MODEST_EXPONENT else 2.0 ** min(-exponent, 1000)
-    return (sample_weight.astype(np.float64) * scale).astype(X.dtype), scale
+    return (product.astype(np.float64) * scale).astype(dtype), scale
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
@@ -198,9 +204,10 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         told = X, y, given.sample_weight
         X, y = self._check_X_y(X, y, reset=not goes_on)
         chosen = slice(None) if numbers is None else numbers
-        labels = self._encode(y[chosen], incremental, classes)
-        sample_weight, scale = _checked_sample_weight(
-            given.sample_weight, X, chosen, labels.weights(labels.targets)
+        sample_weight = _checked_sample_weight(given.sample_weight, X, chosen)
+        labels = self._encode(y[chosen], incremental, classes, sample_weight)
+        sample_weight, scale = _scaled_weights(
+            sample_weight, labels.weights(labels.targets), X.dtype
         )
         units = (X.shape[1], *hidden, labels.n_outputs)
         random_state = self._generator(goes_on and incremental)
@@ -248,7 +255,7 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             if optimizer is None:
                 outcome = self._minimize(plan, weights, rows, goes_on, events)
             else:
-                history = self._history() if goes_on else training.History()
+                history = self._history(given) if goes_on else training.History()
                 restores = self.restore_best_weights and not incremental
                 history.keeps_best = self.early_stopping or restores
                 trainer = training.Trainer(
@@ -266,7 +273,8 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
                 vars(self).pop(name, None)
         if not goes_on:
             vars(self).pop("_optimizer", None)
-        vars(self).pop("validation_loss_curve_", None)  # of another call
+        for name in ("validation_loss_curve_", "quantiles_"):
+            vars(self).pop(name, None)  # of another call
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         vars(self).update(
             **attributes(*weights),
@@ -354,9 +362,12 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         check_is_fitted(
             *(pretrained, "coefs_"), msg="The %(name)s given as init is not fitted yet."
         )
-        known = network.checked_weights(
-            pretrained.coefs_, pretrained.intercepts_, units[0]
-        )
+        try:
+            known = network.checked_weights(
+                pretrained.coefs_, pretrained.intercepts_, units[0]
+            )
+        except ValueError as error:
+            raise ValueError(f"Of the network given as init: {error}") from error
         sizes = tuple(len(b) for b in known.intercepts[:-1])
         if sizes != units[1:-1]:
             raise ValueError(
@@ -388,10 +399,11 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         if self.solver == "lbfgs":
             return None
         kept = getattr(self, "_optimizer", None) if resumes else None
-        if kept is not None and kept.solver == self.solver:
-            return copy.copy(kept)
-        seed = int(random_state.randint(2**31 - 1)) if dropout else 0
-        return training.Optimizer(self, seed)
+        new = kept is None or kept.solver != self.solver
+        optimizer = training.Optimizer(self) if new else copy.copy(kept)
+        if dropout and not optimizer.seed:
+            optimizer.seed = int(random_state.randint(2**31 - 1))
+        return optimizer
 
     def _plan(self, X, units, activations, labels, dtype, **extras) -> network.Layout:
         """The layout of a network that learns these labels from rows like those of X."""
@@ -421,7 +433,10 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             "best_validation_score_": None,
             "_no_improvement_count": history.no_improvement_count,
             "_optimizer": trainer.optimizer,
+            "_scored_by": None,
         }
+        if decides and validation.goes_on:
+            found["_scored_by"] = (self.scoring,)
         if history.validation_losses:
             found["validation_loss_curve_"] = history.validation_losses
         if history.validation_scores:
@@ -455,8 +470,12 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         diverged = history.diverged and "_best_coefs" not in found
         return Outcome(weights, found, diverged, report)
 
-    def _history(self) -> training.History:
-        """What earlier calls recorded; whatever they did not begins anew."""
+    def _history(self, given) -> training.History:
+        """What earlier calls recorded; whatever they did not begins anew.
+
+        The best score, and its weights, mean something as long as the scorer is the same
+        and rows are held out, not given to each call.
+        """
         history = training.History(samples_seen=getattr(self, "t_", 0))
         history.loss_curve = list(getattr(self, "loss_curve_", []))
         history.no_improvement_count = getattr(self, "_no_improvement_count", 0)
@@ -464,7 +483,9 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         if best_loss is not None:
             history.best_loss = best_loss
         scores = getattr(self, "validation_scores_", None)
-        if scores and self.early_stopping and hasattr(self, "_best_coefs"):
+        comparable = getattr(self, "_scored_by", (None,)) == (self.scoring,)
+        comparable = comparable and self.early_stopping and given.X_val is None
+        if scores and comparable and hasattr(self, "_best_coefs"):
             history.validation_scores = list(scores)
             history.best_score = vars(self)["best_validation_score_"]
             history.best = network.Weights(self._best_coefs, self._best_intercepts)
@@ -486,11 +507,6 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             y, targets = y[held_out], labels.targets[held_out]
             if sample_weight is not None:
                 sample_weight = sample_weight[held_out]
-                if sample_weight.sum() == 0:
-                    raise ValueError(
-                        "The sample weights of the validation set add up to zero. "
-                        "Increase 'validation_fraction' or give more rows a weight."
-                    )
         elif self.solver == "lbfgs":
             raise ValueError(
                 "solver='lbfgs' does not look at validation rows: use a stochastic "
@@ -500,8 +516,9 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             try:
                 X, y = self._check_validation_rows(rows.X, given)
                 targets = self._encode_again(y, labels)
-                sample_weight, _ = _checked_sample_weight(
-                    given.sample_weight_val, X, class_weight=labels.weights(targets)
+                sample_weight, _ = _scaled_weights(
+                    _checked_sample_weight(given.sample_weight_val, X),
+                    *(labels.weights(targets), X.dtype),
                 )
             except ValueError as error:
                 raise ValueError(f"Of the validation rows: {error}") from error
@@ -530,9 +547,24 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             except AttributeError as error:  # it asks for what a regressor has not
                 name = type(self).__name__
                 raise ValueError(f"{scoring=} is not for {name}: {error}") from error
+            except TypeError as error:
+                if "sample_weight" not in str(error):
+                    raise
+                raise ValueError(
+                    f"{scoring=} does not take the sample_weight that fit was given: "
+                    "use a scorer that does, or scoring='loss'."
+                ) from error
 
+        if sample_weight is not None and sample_weight.sum() == 0:
+            raise ValueError(
+                "The sample weights of the validation set add up to zero. Increase "
+                "'validation_fraction' or give more rows a weight."
+            )
         shown = given.X_val is not None or scoring == "loss"
-        return rows, Validation(X, score, loss if shown else None, self.early_stopping)
+        return rows, Validation(
+            *(X, score, loss if shown else None, self.early_stopping),
+            goes_on=given.X_val is None,
+        )
 
     def _check_validation_rows(self, X, given):
         """X_val and y_val, checked and in the form of the training's."""
@@ -639,9 +671,10 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self, "coefs_")
         data, told = self._check_X_y(X, y, reset=False)
-        labels = self._encode(told, True, None)
-        sample_weight, scale = _checked_sample_weight(
-            sample_weight, data, class_weight=labels.weights(labels.targets)
+        sample_weight = _checked_sample_weight(sample_weight, data)
+        labels = self._encode(told, True, None, sample_weight)
+        sample_weight, scale = _scaled_weights(
+            sample_weight, labels.weights(labels.targets), data.dtype
         )
         weights = network.checked_weights(self.coefs_, self.intercepts_, data.shape[1])
         dtype = weights.coefs[0].dtype
@@ -658,7 +691,8 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         order = np.arange(len(labels.targets))
         rows = training.Rows(data, labels.targets, sample_weight, order, scale)
         outputs = [*names, self.out_activation_]
-        optimizer = getattr(self, "_optimizer", None)
+        stochastic = self.solver != "lbfgs"
+        optimizer = getattr(self, "_optimizer", None) if stochastic else None
         return gradients.report(plan, weights, outputs, optimizer, self, rows)
 
     def to_sklearn(self) -> Any:

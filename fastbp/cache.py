@@ -21,6 +21,7 @@ import importlib
 import importlib.resources
 import os
 import threading
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ _programs: dict[tuple[str, str], Any] = {}
 # process is forked: locks of Numba's and of imports, held by a thread that the child does
 # not have, would never be released there.
 _compiling = threading.RLock()
+_waited = threading.local()
 # LLVM must not be taken down while it works: the end of the interpreter waits too.
 atexit.register(_compiling.acquire)
 if hasattr(os, "register_at_fork"):
@@ -76,10 +78,24 @@ def ready(name: str, dtype: np.dtype, args: tuple) -> Any:
     """
     program = _programs.get((name, dtype.str))
     if program is None:
-        program, complaint = unbroken(_load, name, dtype.str, args)
+        started = time.monotonic()
+        try:
+            program, complaint = unbroken(_load, name, dtype.str, args)
+        finally:
+            _waited.seconds = _waiting() + time.monotonic() - started
         if complaint:
             warn(complaint)
     return program
+
+
+def _waiting() -> float:
+    """Seconds that this thread has waited for programs."""
+    return getattr(_waited, "seconds", 0.0)
+
+
+def working_seconds() -> float:
+    """A clock that stands still while this thread waits for a program."""
+    return time.monotonic() - _waiting()
 
 
 def unbroken(work: Callable[..., T], *args: Any) -> T:

@@ -165,17 +165,18 @@ estimator, default='glorot_uniform'
     restore_best_weights : bool, default=False
         Whether to end with the weights of the best epoch without ``early_stopping``,
         too: those after the epoch of the best validation score if there are validation
-        rows, else those before the epoch of the smallest training loss, which are the
-        ones it is of. Not for ``partial_fit``.
+        rows, else those of the smallest training loss, which belongs to the weights
+        before an epoch; the last ones are looked at, too. Not for ``partial_fit``.
     max_time : float or None, default=None
-        Seconds after which no new epoch begins.
+        Seconds after which no new epoch begins; compiling does not count.
     progress_bar : bool, default=False
         Whether ``fit`` shows epochs, loss, validation score and the time left; needs
         tqdm.
     class_weight : dict, 'balanced' or None, default=None
         Weight of each class, which multiplies those of its rows, validation rows too; 1
         for those that a dict does not name. 'balanced' is ``n_samples / (n_classes *
-        np.bincount(y))`` of the training rows. Not for multilabel targets.
+        np.bincount(y))`` of the rows that ``fit`` is given, each of which counts as much
+        as its weight. Not for multilabel targets.
     label_smoothing : float, default=0.0
         Share of every target that is spread evenly over the classes, in [0, 1) (Szegedy
         et al., 2016).
@@ -365,7 +366,7 @@ estimator, default='glorot_uniform'
         classes = self._first_classes(classes)
         return self._fit(X, y, Given(sample_weight), incremental=True, classes=classes)
 
-    def _encode(self, y, incremental, classes):
+    def _encode(self, y, incremental, classes, sample_weight=None):
         """Class numbers, or a 0/1 matrix for multilabel targets."""
         if classes is not None:  # the first call of partial_fit
             known = classes
@@ -385,7 +386,7 @@ estimator, default='glorot_uniform'
             shape, kind = len(known), "softmax"
         else:
             shape, kind = targets.shape[1] if targets.ndim == 2 else 1, "logistic"
-        weights = self._weights_of_classes(targets, known)
+        weights = self._weights_of_classes(targets, known, sample_weight)
         return Labels(targets, kind, shape, attributes, kind, extras, weights)
 
     def _numbered(self, y, known, binarizer) -> np.ndarray:
@@ -408,7 +409,7 @@ estimator, default='glorot_uniform'
             raise ValueError("The object was fitted with multilabel input.")
         return self._numbered(y, known, binarizer)
 
-    def _weights_of_classes(self, targets, known) -> np.ndarray | None:
+    def _weights_of_classes(self, targets, known, sample_weight) -> np.ndarray | None:
         """The weight of each class, in the order of ``known``; None: all the same."""
         if self.class_weight is None:
             return None
@@ -418,17 +419,22 @@ estimator, default='glorot_uniform'
                 "sample_weight."
             )
         if self.class_weight == "balanced":
-            counts = np.bincount(targets, minlength=len(known))
-            return len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+            counts = np.bincount(targets, sample_weight, minlength=len(known))
+            present = counts > 0
+            return counts.sum() / (max(1, present.sum()) * np.where(present, counts, 1))
         weights = np.ones(len(known))
         places = {label: i for i, label in enumerate(known.tolist())}
-        found = [label for label in self.class_weight if label in places]
-        for label in found:
-            weights[places[label]] = self.class_weight[label]
-        if self.class_weight and not found:
+        for label, weight in self.class_weight.items():
+            if not (isinstance(weight, Real) and np.isfinite(weight)):
+                raise ValueError(f"class_weight[{label!r}] must be a number: {weight!r}.")
+            if label in places:
+                weights[places[label]] = weight
+        left = [label for label in places if label not in self.class_weight]
+        unknown = [label for label in self.class_weight if label not in places]
+        if left and unknown:
             raise ValueError(
-                f"class_weight has weights of {list(self.class_weight)}, but the classes "
-                f"are {known.tolist()}."
+                f"The classes, {left}, are not in class_weight, and {unknown}, which are "
+                "in it, are no classes."
             )
         return weights
 
@@ -730,7 +736,7 @@ n_features_in_, feature_names_in_
             y = y.toarray()
         return super()._check_X_y(X, y, y_numeric=True, **options)
 
-    def _encode(self, y, incremental, classes):
+    def _encode(self, y, incremental, classes, sample_weight=None):
         if y.dtype.kind not in "buif":
             raise TypeError(f"y must hold numbers, got an array of {y.dtype}.")
         targets = y.reshape(len(y), -1)

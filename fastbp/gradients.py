@@ -252,8 +252,9 @@ def _updates(optimizer: Any, weights: Weights) -> list[float]:
     if optimizer.solver == "sgd":
         return [_rms(velocity) for velocity in m]
     t, rate = optimizer.updates, optimizer.last_rate
-    if optimizer.solver == "rmsprop":  # it keeps no gradient: a typical one is its root
-        m = [np.sqrt(a) for a in optimizer.moments[1].coefs]
+    if optimizer.solver == "rmsprop":  # it keeps no gradient, but the size of one
+        mean = 1 - optimizer.beta_2**t
+        m = [np.sqrt(squares / mean) for squares in optimizer.moments[1].coefs]
     else:
         rate *= np.sqrt(1 - optimizer.beta_2**t) / (1 - optimizer.beta_1**t)
     return [

@@ -4,13 +4,12 @@ The vector that SciPy sees is the parameters as they are while a network trains,
 included: padded entries are zero, and so is their gradient, so they never move.
 """
 
-import time
 from typing import Any
 
 import numpy as np
 from scipy import optimize
 
-from fastbp import launch, network, threads
+from fastbp import cache, launch, network, threads
 from fastbp.callbacks import Events
 from fastbp.parameters import Parameters
 from fastbp.tables import GRADIENT, OPTIMIZER, SQUARED_ERROR
@@ -133,7 +132,7 @@ def minimize(
     """
     objective = Objective(plan, weights, options, rows)
     start = objective.start()
-    deadline = time.monotonic() + (options.max_time or np.inf)
+    deadline = cache.working_seconds() + (options.max_time or np.inf)
     last = optimize.OptimizeResult(x=start, fun=np.inf, nit=0, status=INTERRUPTED)
 
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
@@ -142,7 +141,7 @@ def minimize(
         last.nit += 1
         figures = {"loss": float(last.fun)}
         stops = events.end(lambda: objective.weights_at(last.x), figures)
-        if stops or time.monotonic() > deadline:
+        if stops or cache.working_seconds() > deadline:
             raise StopIteration
 
     try:

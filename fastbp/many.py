@@ -44,7 +44,9 @@ def fit_many(
     Returns
     -------
     list of estimator
-        The estimators. Each has the bits that ``fit(X[rows], y[rows])`` gives it.
+        The estimators. Each has the bits that ``fit(X[rows], y[rows])`` gives it, one
+        after the other; those that share a ``RandomState`` are fitted in their order.
+        ``random_state=None`` draws from NumPy's own generator whenever it comes to that.
 
     Raises
     ------
@@ -118,24 +120,48 @@ def fit_many(
             validate_data(estimator, X, skip_check_array=True, reset=True)
         return report
 
-    longest_first = sorted(
-        range(len(estimators)),
-        key=lambda i: -_work(estimators[i], indices[i], X),
-    )
+    reports: dict[int, Callable[[], None]] = {}
+    errors: dict[int, BaseException] = {}
+
+    def fit_in_turn(numbers: list[int]) -> None:
+        for i in numbers:
+            try:
+                reports[i] = fit(i)
+            except Exception as error:
+                errors[i] = error
+
     with ThreadPoolExecutor(launch.thread_limit(n_jobs), "fastbp-many") as pool:
-        futures = {i: pool.submit(fit, i) for i in longest_first}
+        work = [_work(*each, X) for each in zip(estimators, indices, strict=True)]
+        futures = [
+            pool.submit(fit_in_turn, numbers)
+            for numbers in sorted(
+                _in_turn(estimators), key=lambda numbers: -sum(work[i] for i in numbers)
+            )
+        ]
         try:
-            errors = [futures[i].exception() for i in range(len(estimators))]
+            for future in futures:
+                future.result()
         except BaseException:  # Ctrl-C: what has not begun shall not
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    for i, error in enumerate(errors):
-        if error is None:
-            futures[i].result()()
-    for error in errors:
-        if error is not None:
-            raise error
+    for i in sorted(reports):
+        reports[i]()
+    for i in sorted(errors):
+        raise errors[i]
     return estimators
+
+
+def _in_turn(estimators: list[Model]) -> list[list[int]]:
+    """The numbers of the estimators; together those that draw from one generator.
+
+    What each of them draws depends on the one before.
+    """
+    groups: dict[int, list[int]] = {}
+    for i, estimator in enumerate(estimators):
+        drawn_from = estimator.random_state
+        shared = isinstance(drawn_from, np.random.RandomState)
+        groups.setdefault(id(drawn_from if shared else estimator), []).append(i)
+    return list(groups.values())
 
 
 def _row_numbers(rows: ArrayLike | None, n_samples: int) -> np.ndarray:

@@ -188,7 +188,7 @@ def activations(estimator: Any, n_hidden: int) -> str | tuple[str, ...]:
 def dropout_rates(estimator: Any, n_hidden: int) -> tuple[float, ...]:
     """The dropout of each hidden layer; nothing if no layer has any."""
     value = estimator.dropout
-    rates = [value] * n_hidden if isinstance(value, Real) else list(value)
+    rates = [value] * n_hidden if np.ndim(value) == 0 else list(value)
     if len(rates) != n_hidden or not all(
         isinstance(rate, Real) and 0 <= float(rate) < 1 for rate in rates
     ):
@@ -209,7 +209,7 @@ def check_frozen_layers(estimator: Any, n_hidden: int) -> None:
 def quantiles(estimator: Any) -> tuple[float, ...]:
     """The quantiles of ``loss='quantile'``, ascending."""
     value = estimator.quantile
-    levels = [value] if isinstance(value, Real) else list(value)
+    levels = [value] if np.ndim(value) == 0 else list(value)
     if not levels or not all(
         isinstance(level, Real) and 0 < float(level) < 1 for level in levels
     ):

@@ -7,18 +7,17 @@ by one. All rules are scikit-learn's.
 
 import math
 import sys
-import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp import launch, network, threads
+from fastbp import cache, launch, network, threads
 from fastbp.callbacks import Events
 from fastbp.messages import warn
 from fastbp.parameters import Parameters
 from fastbp.schedules import MORE_SCHEDULES, batch_rates
-from fastbp.tables import GAMMA, OPTIMIZER, POISSON, SOLVER_KINDS
+from fastbp.tables import GAMMA, GRADIENT, OPTIMIZER, POISSON, SOLVER_KINDS
 from fastbp.validation import Validation
 
 #: Epochs of one call at most, and their rows: Python's share is small by then.
@@ -272,7 +271,7 @@ class Trainer:
         ``history`` and ``optimizer`` then tell how it went.
         """
         self._pace = self._begin_pace(max_epochs)
-        deadline = time.monotonic() + (self.options.max_time or np.inf)
+        deadline = cache.working_seconds() + (self.options.max_time or np.inf)
         try:
             left = max_epochs
             while left > 0:
@@ -284,10 +283,12 @@ class Trainer:
                 self._keep_books()
                 if events.end(self.weights, self._figures()):
                     self.history.stopped = True
-                if time.monotonic() > deadline:
+                if cache.working_seconds() > deadline:
                     self._stop("The training took longer than max_time.")
                 if self.history.stopped:
                     break
+            if self._keeps("loss") and not self.history.diverged:
+                self._look_at_the_last()
         except KeyboardInterrupt:
             self._keep_books(interrupted=True)
             self.history.stopped = self.history.interrupted = True
@@ -385,7 +386,43 @@ class Trainer:
                 break
             self._booked += 1
             self.optimizer.last_rate = float(self._rates[epoch])
-            self._end_epoch(np.add.reduce(losses[epoch] * self._batch_rows) / self._n)
+            self._end_epoch(self._mean(losses[epoch]))
+
+    def _look_at_the_last(self) -> None:
+        """Keep the present weights if their loss is the smallest.
+
+        It is that of an epoch with the last batches in which nothing moves.
+        """
+        n_batches, theta = len(self._batch_rows), self._parameters[0]
+        record, losses = self._record.copy(), np.empty(n_batches)
+        record["kind"], record["max_grad_norm"] = GRADIENT, np.inf
+        gradient, unused = (
+            network.aligned_zeros(n, self.plan.dtype) for n in (len(theta), 0)
+        )
+        n_threads, _ = self._pace.next()
+        self._team.call(
+            (
+                self.plan.net,
+                (theta, gradient, unused),
+                self._work,
+                self._data,
+                record,
+                (0, n_batches),
+                self._batch_size,
+                np.zeros(n_batches),
+                losses,
+                self._updates_taken.copy(),
+            ),
+            n_threads,
+            self._pace.expects(n_batches),
+        )
+        loss = self._mean(losses)
+        if loss < self.history.smallest_loss:
+            self.history.smallest_loss, self.history.best = loss, self.weights()
+
+    def _mean(self, losses: np.ndarray) -> float:
+        """The loss of an epoch out of those of its batches."""
+        return np.add.reduce(losses * self._batch_rows) / self._n
 
     def _end_epoch(self, loss: float) -> None:
         """scikit-learn's bookkeeping at the end of an epoch, in its order."""

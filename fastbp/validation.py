@@ -17,6 +17,7 @@ class Validation(NamedTuple):
     score: Callable[[np.ndarray, Callable[[], Weights]], float]
     loss: Callable[[np.ndarray], float] | None  # None: nobody wants to know
     decides: bool  # when to stop, and which weights are the best
+    goes_on: bool  # a later call may have the same rows
 
 
 def mean_loss(

@@ -2,11 +2,12 @@
 
 import copy
 import pickle
+import re
 import sys
-import time
 
 import numpy as np
 import pytest
+import sklearn
 from numba import njit
 from scipy import special
 from scipy.sparse import csr_array
@@ -14,12 +15,18 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import d2_pinball_score, log_loss, mean_gamma_deviance
+from sklearn.metrics import (
+    d2_pinball_score,
+    log_loss,
+    mean_gamma_deviance,
+    mean_pinball_loss,
+)
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.class_weight import compute_class_weight
 
-from fastbp import LossCurveDisplay, MLPClassifier, MLPRegressor
+from fastbp import LossCurveDisplay, MLPClassifier, MLPRegressor, cache, lbfgs, training
 from fastbp.initial import initial_weights
 from fastbp.schedules import batch_rates
 
@@ -239,6 +246,15 @@ def test_dropout_goes_on_over_partial_fit():
     assert same(whole.fit(X, Y), parts)
 
 
+def test_dropout_that_comes_later_follows_the_seed():
+    models = [MLPClassifier(**{**QUICK, "random_state": seed}) for seed in (0, 0, 1)]
+    for model in models:
+        model.partial_fit(X, Y, classes=range(4)).set_params(dropout=0.5)
+        model.partial_fit(X, Y)
+    assert same(models[0], models[1])
+    assert models[0]._optimizer.seed != models[2]._optimizer.seed
+
+
 # ------------------------------------------------------------- all together
 
 
@@ -306,6 +322,25 @@ def test_class_weights_are_sample_weights():
     assert same(balanced, by_row)
 
 
+def test_balanced_weights_take_a_weight_of_two_for_two_rows():
+    weights = RNG.integers(0, 3, len(X))
+    weights[Y == 2] *= 3
+    options = {**QUICK, "solver": "lbfgs", "class_weight": "balanced"}
+    weighted = MLPClassifier(**options).fit(X, Y, weights)
+    rows = np.repeat(np.arange(len(X)), weights)
+    repeated = MLPClassifier(**options).fit(X[rows], Y[rows])
+    # sums in another order
+    np.testing.assert_allclose(
+        weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-6
+    )
+    if tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 9):  # counts them too
+        truth = compute_class_weight(
+            "balanced", classes=np.arange(4), y=Y, sample_weight=weights
+        )
+        by_row = MLPClassifier(**{**QUICK, "solver": "lbfgs"})
+        assert same(weighted, by_row.fit(X, Y, weights * truth[Y]))
+
+
 def test_class_weights_multiply_sample_weights_and_weigh_validation_rows():
     rows, weight = RNG.uniform(0.5, 2, len(X)), {0: 3.0, 1: 0.5, 2: 1.0, 3: 2.0}
     of_class = np.array([weight[label] for label in Y])
@@ -326,16 +361,21 @@ def test_balanced_weights_of_validation_rows_are_those_of_the_training_classes()
 
 
 def test_class_weights_for_labels_that_are_not_there():
-    some = {3: 5.0, 7: 2.0}  # 7 is no class, and 3 not in every chunk
-    model = MLPClassifier(**QUICK, class_weight=some)
+    model = MLPClassifier(**QUICK, class_weight={3: 5.0})  # not in every chunk
     by_row = MLPClassifier(**QUICK)
     for rows in (Y < 3, Y > 1):
         model.partial_fit(X[rows], Y[rows], classes=range(4))
         weights = np.where(Y[rows] == 3, 5.0, 1.0)
         by_row.partial_fit(X[rows], Y[rows], weights, classes=range(4))
     assert same(model, by_row)
-    with pytest.raises(ValueError, match=r"class_weight has weights of \['0'\], but"):
-        MLPClassifier(class_weight={"0": 2.0}).fit(X, Y)
+    more = MLPClassifier(**QUICK, class_weight={0: 2, 1: 2, 2: 2, 3: 2, 7: 5})
+    assert same(more.fit(X, Y), MLPClassifier(**QUICK).fit(X, Y, np.full(len(X), 2.0)))
+    # a slip, as in scikit-learn
+    with pytest.raises(ValueError, match=r"The classes, \[1, 2, 3\], are not in class_w"):
+        MLPClassifier(class_weight={0: 2.0, "1": 2.0}).fit(X, Y)
+    for bad in (np.nan, np.inf, None, "2"):
+        with pytest.raises(ValueError, match=r"class_weight\[0\] must be a number"):
+            MLPClassifier(class_weight={0: bad}).fit(X, Y)
     with pytest.raises(ValueError, match="class_weight is for one label a row"):
         MLPClassifier(class_weight="balanced").fit(X, np.eye(4, dtype=int)[Y])
 
@@ -482,6 +522,68 @@ def test_an_own_loss_must_be_compiled_and_have_its_gradient():
         MLPRegressor(wrong_gradient).fit(X, T[:, 0])
 
 
+@njit
+def forgets_the_last(y, z, gradient):
+    """Squares, but one derivative is never written."""
+    loss = 0.0
+    for o in range(len(y)):
+        loss += (z[o] - y[o]) ** 2
+    for o in range(len(y) - 1):
+        gradient[o] = 2 * (z[o] - y[o])
+    return loss
+
+
+@njit
+def small_with_the_wrong_sign(y, z, gradient):
+    """A loss of small numbers."""
+    gradient[0] = 1e-4 * (y[0] - z[0])
+    return 1e-4 * (y[0] - z[0]) ** 2 / 2
+
+
+@njit
+def writes_nothing(y, z, gradient):
+    """A loss of small numbers without a gradient."""
+    return 1e-4 * (y[0] - z[0]) ** 2 / 2
+
+
+@njit
+def wrong_above(y, z, gradient):
+    """A loss of three times the distance above the target, whose slope is 1 there."""
+    d = z[0] - y[0]
+    gradient[0] = 1.0 if d > 0 else -1.0
+    return 3 * d if d > 0 else -d
+
+
+@njit
+def small_distances(y, z, gradient):
+    """Small numbers, kinks at whole numbers, an output without weight: all as it is."""
+    loss = 0.0
+    for o in range(len(y)):
+        d = 1e-6 * (z[o] - y[o]) if o > 0 else 0.0
+        loss += abs(d)
+        gradient[o] = np.sign(d) * 1e-6
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        (forgets_the_last, np.c_[T, T[:, 0]]),
+        (small_with_the_wrong_sign, T[:, 0]),
+        (writes_nothing, T[:, 0]),
+        (wrong_above, T[:, 0]),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 20, 40])
+def test_a_slip_in_the_gradient_is_an_error(loss, y, first):
+    with pytest.raises(ValueError, match="The loss and its gradient do not fit"):
+        MLPRegressor(loss, **QUICK).fit(X[first:], y[first:])
+
+
+def test_small_losses_with_kinks_are_no_slip():
+    MLPRegressor(small_distances, **QUICK).fit(X, np.round(10 * T))
+
+
 # ------------------------------------------------------------- weights and schedules
 
 
@@ -544,17 +646,18 @@ def test_schedules_are_their_closed_forms():
     assert whole("one_cycle", 4.0).argmax() == 40
 
 
-def test_a_schedule_is_what_the_steps_take():
+@pytest.mark.parametrize("warmup", [0.0, 0.5])
+def test_a_schedule_is_what_the_steps_take(warmup):
     """Plain descent with one row a batch: each step moves the bias by its rate."""
     model = MLPRegressor(
         hidden_layer_sizes=(), solver="sgd", momentum=0.0, alpha=0.0, batch_size=1
     )
     model.set_params(shuffle=False, max_iter=1, learning_rate="cosine", warm_start=True)
-    model.set_params(learning_rate_init=0.5, random_state=0)
+    model.set_params(learning_rate_init=0.5, random_state=0, warmup_epochs=warmup)
     zeros, y = np.zeros((8, 1)), np.arange(8.0)
     model.fit(zeros, y)
     b = np.random.RandomState(0).uniform(-np.sqrt(3), np.sqrt(3), 2)[1]
-    for rate, target in zip(batch_rates("cosine", 0.5, 0, 8, 1, 0.0), y, strict=True):
+    for rate, target in zip(batch_rates("cosine", 0.5, 0, 8, 1, warmup), y, strict=True):
         b -= rate * (b - target)
     assert model.intercepts_[0][0] == pytest.approx(b, rel=1e-12)
 
@@ -608,6 +711,10 @@ def test_a_model_to_start_from_gives_all_but_its_output_layer():
         clone(MLPClassifier(init=first)).fit(X, Y)
     with pytest.raises(TypeError, match="init must be a fitted multilayer perceptron"):
         MLPClassifier(init=make_pipeline(first)).fit(X, Y)
+    with pytest.raises(NotFittedError, match="MLPRegressor given as init is not fitted"):
+        MLPClassifier(init=MLPRegressor()).fit(X, Y)
+    with pytest.raises(ValueError, match="network given as init: coefs_"):
+        MLPClassifier(**QUICK, init=first).fit(X[:, 1:], Y)
     with pytest.raises(ValueError, match=r"hidden layers of \(30, 9\) units"):
         MLPClassifier((7,), init=first).fit(X, Y)
     with pytest.raises(ValueError, match=r"with activation=\('relu', 'relu'\)"):
@@ -650,6 +757,64 @@ def test_validation_losses_are_the_losses(loss):
     model.set_params(batch_size=len(X))
     model.fit(X, y, weights, X_val=X, y_val=y, sample_weight_val=weights)
     assert model.validation_loss_curve_[-1] == pytest.approx(model.loss_curve_[-1])
+
+
+def test_validation_losses_of_two_classes_of_labels_and_of_quantiles():
+    options = {**QUICK, "max_iter": 2}
+    binary = MLPClassifier(**options).fit(X, Y % 2, X_val=X_VAL, y_val=Y_VAL % 2)
+    truth = log_loss(Y_VAL % 2, binary.predict_proba(X_VAL))
+    assert binary.validation_loss_curve_[-1] == pytest.approx(truth)
+    labels = np.c_[Y % 2, Y > 1], np.c_[Y_VAL % 2, Y_VAL > 1]
+    several = MLPClassifier(**options).fit(X, labels[0], X_val=X_VAL, y_val=labels[1])
+    p = several.predict_proba(X_VAL)
+    truth = sum(log_loss(labels[1][:, o], p[:, o]) for o in range(2))
+    assert several.validation_loss_curve_[-1] == pytest.approx(truth)
+    y, y_val = X[:, 20], X_VAL[:, 20]
+    fan = MLPRegressor("quantile", **options, quantile=[0.1, 0.5, 0.8])
+    fan.fit(X, y, X_val=X_VAL, y_val=y_val)
+    p = fan.predict(X_VAL)
+    truth = np.mean(
+        [mean_pinball_loss(y_val, p[:, i], alpha=q) for i, q in enumerate(fan.quantile)]
+    )
+    assert fan.validation_loss_curve_[-1] == pytest.approx(truth)
+    assert not hasattr(fan.set_params(loss="squared_error").fit(X, y), "quantiles_")
+    own = MLPRegressor(halved_squares, **options).fit(X, y, X_val=X_VAL, y_val=y_val)
+    truth = ((own.predict(X_VAL) - y_val) ** 2).mean() / 2
+    assert own.validation_loss_curve_[-1] == pytest.approx(truth)
+
+
+FEW = {"X_val": X[:9], "y_val": Y[:9]}
+OTHER_ROWS = {
+    "another scorer": ({}, {"scoring": "neg_log_loss"}, {}),
+    "held out, then given": ({}, {}, {"X_val": X_VAL, "y_val": Y_VAL}),
+    "given, then others": (FEW, {}, {"X_val": X, "y_val": Y}),
+    "given, then held out": (FEW, {}, {}),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_ROWS)
+def test_a_best_score_of_other_rows_or_scorers_says_nothing(change):
+    before, options, after = OTHER_ROWS[change]
+    model = MLPClassifier(**{**QUICK, "max_iter": 60}, early_stopping=True)
+    model.set_params(warm_start=True).fit(X, Y, **before)
+    model.set_params(max_iter=5, learning_rate_init=1e-30, **options).fit(X, Y, **after)
+    assert len(model.validation_scores_) == model.n_iter_
+    assert model.best_validation_score_ == max(model.validation_scores_)
+
+
+def test_scorers_are_given_the_weights_of_rows():
+    weights = np.where(Y == 0, 5.0, 1.0), np.where(Y_VAL == 0, 5.0, 1.0)
+    given = {"X_val": X_VAL, "y_val": Y_VAL, "sample_weight_val": weights[1]}
+    model = MLPClassifier(**QUICK, scoring="neg_log_loss").fit(X, Y, weights[0], **given)
+    truth = log_loss(Y_VAL, model.predict_proba(X_VAL), sample_weight=weights[1])
+    assert model.validation_scores_[-1] == pytest.approx(-truth)
+    model.set_params(scoring=lambda model, X, y: model.score(X, y))
+    with pytest.raises(ValueError, match="does not take the sample_weight that fit was"):
+        model.fit(X, Y, weights[0], **given)
+    given["sample_weight_val"] = np.where(np.arange(len(X_VAL)) == 0, 1.0, 0.0)
+    given["sample_weight_val"][1] = -1.0
+    with pytest.raises(ValueError, match="weights of the validation set add up to zero"):
+        model.fit(X, Y, weights[0], **given)
 
 
 def test_early_stopping_takes_the_validation_rows_given():
@@ -731,6 +896,17 @@ def test_best_weights_come_back_without_early_stopping():
     assert same(by_loss, shorter)
 
 
+def test_the_last_weights_may_be_the_best():
+    options = {**QUICK, "max_iter": 1}
+    model = MLPClassifier(**options, restore_best_weights=True).fit(X, Y)
+    assert same(model, MLPClassifier(**options).fit(X, Y))
+    whole = {**options, "batch_size": len(X), "solver": "sgd", "shuffle": False}
+    wild = {**whole, "learning_rate_init": 1e3}  # the first step makes it worse
+    kept = MLPClassifier(**wild, restore_best_weights=True).fit(X, Y)
+    still = MLPClassifier(**{**whole, "learning_rate_init": 1e-300}).fit(X, Y)
+    assert same(kept, still)
+
+
 @pytest.mark.parametrize("validation", [{}, {"X_val": X_VAL, "y_val": Y_VAL}])
 def test_best_weights_are_those_of_a_call(validation):
     """Later calls see other rows: what was best for the old ones says nothing."""
@@ -797,16 +973,58 @@ def test_lbfgs_tells_what_it_cannot_do():
         model.set_params(dropout=0.1).fit(X, Y)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """What the training takes for the time, which passes when the test says so."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(cache, "time", clock)
+    return clock
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_time_ends_the_training(solver):
-    model = MLPClassifier(solver=solver, max_iter=10**6, tol=0.0, max_fun=10**9)
-    model.set_params(max_time=0.3, n_iter_no_change=10**6, random_state=0)
-    model.fit(X, Y)
-    started = time.perf_counter()
-    model.fit(X, Y)
-    # generous: other processes may have the cores; without a limit it takes hours
-    assert time.perf_counter() - started < 60
-    assert 1 <= model.n_iter_ < 10**6
+def test_time_ends_the_training(solver, clock, monkeypatch):
+    def passes(work):
+        def longer(*args):
+            clock.now += 1.0
+            return work(*args)
+
+        return longer
+
+    # an epoch, or an evaluation of the objective, takes a second
+    monkeypatch.setattr(
+        training.Trainer, "_take_epochs", passes(training.Trainer._take_epochs)
+    )
+    monkeypatch.setattr(
+        lbfgs.Objective, "_consistent", passes(lbfgs.Objective._consistent)
+    )
+    model = MLPClassifier(solver=solver, max_iter=100, tol=0.0, random_state=0)
+    model.set_params(max_time=3.5, n_iter_no_change=100).fit(X, Y)
+    if solver == "adam":
+        assert model.n_iter_ == 4
+    else:  # an iteration is an evaluation, or a few
+        assert 1 <= model.n_iter_ <= 4
+    assert clock.now < 10
+
+
+def test_compiling_does_not_count_as_training_time(clock, monkeypatch):
+    load = cache._load
+
+    def slow(*args):
+        clock.now += 100.0
+        return load(*args)
+
+    monkeypatch.setattr(cache, "_load", slow)
+    monkeypatch.setattr(cache, "_programs", {})
+    model = MLPClassifier(**QUICK, max_time=3.5).fit(X, Y)
+    assert clock.now == 100.0
+    assert model.n_iter_ == 4
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -816,6 +1034,11 @@ def test_the_progress_bar_counts_and_ends(solver, capsys):
     assert f"{model.n_iter_}/4" in shown
     assert "loss=" in shown
     assert "epoch" in shown if solver == "adam" else "iteration" in shown
+    assert re.search(r"\d\d:\d\d<\d\d:\d\d", shown)  # time taken and left
+    if solver == "adam":
+        model.fit(X, Y, X_val=X_VAL, y_val=Y_VAL)
+        score = model.validation_scores_[-1]
+        assert f"validation score={score:.3g}" in capsys.readouterr().err
     model.partial_fit(X, Y) if solver == "adam" else None
     assert capsys.readouterr().err == ""
 
@@ -865,16 +1088,18 @@ def test_the_gradient_report_tells_what_numpy_computes():
 
 
 def test_the_update_ratio_is_that_of_the_last_step():
-    for solver in ("adam", "nadam", "sgd"):
+    for solver in ("adam", "nadam", "sgd", "rmsprop"):
         model = MLPRegressor(**QUICK, solver=solver, batch_size=len(X), shuffle=False)
         model.set_params(nesterovs_momentum=False)
+        if solver == "rmsprop":  # it remembers the size of gradients, if they are alike
+            model.set_params(learning_rate_init=1e-6)
         before = model.fit(X, T).coefs_
         model.partial_fit(X, T)
         report = model.gradient_report(X, T)
         for layer, (old, new) in enumerate(zip(before, model.coefs_, strict=True)):
             ratio = np.linalg.norm(new - old) / np.linalg.norm(new)
             # Nesterov's look-ahead is not in the moments
-            error = 0.3 if solver == "nadam" else 1e-4
+            error = {"nadam": 0.3, "rmsprop": 0.01}.get(solver, 1e-4)
             found = report.layers[layer].update_ratio
             assert found == pytest.approx(ratio, rel=error)
 
@@ -899,6 +1124,49 @@ def test_the_verdict_finds_what_was_done_to_the_network(options, verdict):
     assert len(str(report).splitlines()) == len(model.coefs_) + 2
     with pytest.raises(NotFittedError):
         MLPClassifier().gradient_report(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [
+        ({"learning_rate_init": 1.0, "activation": "identity"}, "Large steps"),
+        ({"learning_rate_init": 1e-12}, "Small steps"),
+    ],
+)
+def test_the_verdict_tells_of_steps(options, verdict):
+    model = MLPRegressor(**QUICK, **options).fit(X, T)
+    assert model.gradient_report(X, T).verdict.startswith(verdict)
+    if verdict == "Large steps":
+        lbfgs = model.set_params(solver="lbfgs", warm_start=True).fit(X, T)
+        ratios = [layer.update_ratio for layer in lbfgs.gradient_report(X, T).layers]
+        assert np.isnan(ratios).all()  # it has no last step
+
+
+def test_the_verdict_of_gradients_that_explode():
+    model = MLPRegressor(**QUICK, activation="identity").fit(X, T)
+    model.coefs_[0] *= 1e-6  # what comes to the other layers, and so their gradients
+    model.intercepts_ = [0.0 * b for b in model.intercepts_]
+    report = model.gradient_report(X, T)
+    assert report.layers[0].gradient_rms > 1e3 * report.layers[-1].gradient_rms
+    assert report.verdict.startswith("Exploding")
+
+
+def test_shares_of_dead_units_and_saturated_values():
+    model = MLPRegressor(**QUICK).fit(X, T)
+    model.intercepts_[0][:6] = -1e6
+    hidden = np.maximum(0, X @ model.coefs_[0] + model.intercepts_[0])
+    dead = (hidden == 0).all(axis=0).mean()
+    assert model.gradient_report(X, T).layers[0].dead == dead >= 0.2
+    for activation, function in (("tanh", np.tanh), ("logistic", special.expit)):
+        model = MLPRegressor(**QUICK, activation=activation).fit(X, T)
+        model.coefs_[0] *= 10.0
+        values = function(X @ model.coefs_[0] + model.intercepts_[0])
+        low = -1.0 if activation == "tanh" else 0.0
+        share = (values - low) / (1.0 - low)  # of the way from bound to bound
+        saturated = ((share < 0.01) | (share > 0.99)).mean()
+        found = model.gradient_report(X, T).layers[0].saturated
+        assert 0.05 < saturated < 0.95
+        assert found == pytest.approx(saturated, abs=2 / values.size)  # rounding at 1 %
 
 
 def test_the_report_of_frozen_layers_and_schedules():

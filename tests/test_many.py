@@ -145,6 +145,51 @@ def test_a_warm_fit_knows_the_names_of_columns():
     assert list(model.feature_names_in_) == list(frame.columns)
 
 
+def test_the_longest_fits_begin_first(monkeypatch):
+    begun = []
+    fit_rows = MLPClassifier._fit_rows
+
+    def noted(self, *args):
+        begun.append(self.hidden_layer_sizes)
+        return fit_rows(self, *args)
+
+    monkeypatch.setattr(MLPClassifier, "_fit_rows", noted)
+    sizes = [(20,), (5,), (40,), (10,)]
+    models = [MLPClassifier(**{**QUICK, "hidden_layer_sizes": n}) for n in sizes]
+    fit_many(models, X, Y, n_jobs=1)
+    assert begun == [(40,), (20,), (10,), (5,)]
+
+
+@pytest.mark.skipif(launch.thread_limit() < 2, reason="one thread only")
+def test_two_fits_run_at_the_same_time(monkeypatch):
+    both = threading.Barrier(2, timeout=60)  # seconds, or it is broken
+    fit_rows = MLPClassifier._fit_rows
+
+    def met(self, *args):
+        both.wait()
+        return fit_rows(self, *args)
+
+    monkeypatch.setattr(MLPClassifier, "_fit_rows", met)
+    fit_many([MLPClassifier(**QUICK) for _ in range(2)], X, Y, n_jobs=2)
+
+
+def test_models_that_share_a_generator_are_fitted_in_their_order():
+    sizes = [(5,), (40,), (10,), (30,)]
+
+    def models(generator):
+        options = [{**QUICK, "hidden_layer_sizes": n} for n in sizes]
+        return [MLPClassifier(**{**o, "random_state": generator}) for o in options]
+
+    many = fit_many(models(np.random.RandomState(0)), X, Y)
+    alone = models(np.random.RandomState(0))
+    for model, other in zip(many, alone, strict=True):
+        assert same(model, other.fit(X, Y))
+    alone[1].set_params(frozen_layers=3)
+    with pytest.raises(ValueError, match="frozen_layers=3"):
+        fit_many(alone, X, Y)
+    assert alone[2].n_iter_ == 3
+
+
 def test_what_is_wrong_is_named():
     model = MLPClassifier(**QUICK)
     with pytest.raises(TypeError, match="got LogisticRegression"):
