@@ -1,8 +1,8 @@
 """Validation score against seconds: what a user waits for who stops when it is good.
 
-A point is a training of so many epochs from the start, timed as a whole, and the score of
-its weights on rows that were held out; a target is reached by the shortest training whose
-score is that good.
+A point is a training of so many epochs from the start, timed as a whole (the least of
+some times), and the score of its weights on rows that were held out; a target is reached
+by the shortest training whose score is that good.
 """
 
 import functools
@@ -16,6 +16,8 @@ from benchmarks import baseline, peers, problems
 TARGETS = {"digits": 0.97, "MNIST, 4,000 images": 0.92}
 #: Trainings of every so many-th number of epochs are timed.
 _EVERY = {"digits": 4, "MNIST, 4,000 images": 2}
+#: Times that each is timed, in turns.
+_TIMES = 3
 
 
 def score(problem, data, weights):
@@ -45,12 +47,17 @@ def bench_time_to_score(race, problem):
     for train in trainers.values():
         train(1)  # compiles
     for n in epochs:
-        for name, train in trainers.items():
-            time.sleep(0.05)
-            started = time.perf_counter()
-            trained = train(n)
-            seconds[name].append(float(f"{time.perf_counter() - started:.4g}"))
-            scores[name].append(score(problem, data, trained.weights()))
+        times = {name: [] for name in trainers}
+        for _ in range(_TIMES):
+            for name, train in trainers.items():
+                time.sleep(0.05)
+                started = time.perf_counter()
+                trained = train(n)
+                times[name].append(time.perf_counter() - started)
+                if len(times[name]) == 1:
+                    scores[name].append(score(problem, data, trained.weights()))
+        for name, found in times.items():
+            seconds[name].append(float(f"{min(found):.4g}"))
     reached = {}
     for name, found in scores.items():
         good = [n for n, s in zip(epochs, found, strict=True) if s >= target]

@@ -104,7 +104,9 @@ def _bars(rows: list[Row], names: tuple[str, ...]) -> Figure | None:
         "seconds of a fit, over fastbp's (fastbp is faster right of the line)"
     )
     axes.set_title(
-        f"The same training, float32, {rows[0].threads} threads", loc="left", fontsize=11
+        f"The same training, float32, {rows[0].threads} threads; lines: quartiles",
+        loc="left",
+        fontsize=11,
     )
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
@@ -242,9 +244,12 @@ def scores(run: Run) -> Figure | None:
         axes = figure.add_subplot(1, len(rows), i + 1)
         for peer in dict.fromkeys(map(family, row.samples)):
             name = OURS if peer == OURS else row.best(peer)
+            # a training cannot last longer than one of more epochs, and who stops when
+            # it is good keeps the best
+            seconds = np.minimum.accumulate(row.facts["seconds"][name][::-1])[::-1]
             axes.plot(
-                row.facts["seconds"][name],
-                row.facts["scores"][name],
+                seconds,
+                np.maximum.accumulate(row.facts["scores"][name]),
                 marker=_MARKERS[peer],
                 markersize=4,
                 color=_COLOURS[peer],
@@ -259,7 +264,7 @@ def scores(run: Run) -> Figure | None:
         axes.set_xlabel("seconds of training")
         axes.set_title(f"{row.case}, {row.dtype}", loc="left", fontsize=10)
         if i == 0:
-            axes.set_ylabel("validation accuracy")
+            axes.set_ylabel("best validation accuracy so far")
     figure.legend(loc="outside upper center", ncols=7, fontsize=9)
     return figure
 

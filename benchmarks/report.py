@@ -4,6 +4,7 @@
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from benchmarks import plots
@@ -44,6 +45,10 @@ _RATIOS = (
     "quartile of fastbp's seconds. Memory is measured once, of a process of its own."
 )
 
+_APART = (
+    "These were timed one after the other, not in turns: on a shared machine the gain "
+    "is less certain than the ratios above."
+)
 
 # ---------------------------------------------------------------- cells
 
@@ -61,7 +66,9 @@ def times(ratio: Spread | None) -> str:
     """How many times sooner; "~" before what is too noisy to believe."""
     if ratio is None:
         return "-"
-    digits = f"{ratio.median:.1f}" if ratio.median < 99.95 else f"{ratio.median:.0f}"
+    size = ratio.median
+    digits = f"{size:.1f}" if 0.095 <= size < 99.95 else f"{size:.2g}"
+    digits = f"{size:.0f}" if size >= 99.95 else digits
     return f"~{digits}" if ratio.noisy else digits
 
 
@@ -160,7 +167,10 @@ def all_seconds(rows: list[Row]) -> str:
 
 
 def threads(run: Run) -> str:
-    """What more threads gain: fastbp's seconds of a fit on one and on all of them."""
+    """What more threads gain: fastbp's seconds of a fit on one and on all of them.
+
+    They were not timed side by side, but in sessions one after the other.
+    """
     seconds: dict = {}
     for row in run.of("fits"):
         seconds.setdefault((row.case, row.dtype), {})[row.threads] = row.spread().median
@@ -205,11 +215,22 @@ def machine(run: Run) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     missing = "".join(f" {name} was not installed." for name in m.get("missing", ()))
     if m.get("left out"):
-        missing += f" Left out: {', '.join(m['left out'])}."
+        missing += f" Left out: {_left_out(m['left out'])}."
     return (
         f"{m['processor']}, {m['date']}, commit {m['commit']}"
         f"{' with changes' if m['dirty'] else ''}. {versions}.{missing} "
         f"Measured limits: {limits}."
+    )
+
+
+def _left_out(cases: list[str]) -> str:
+    """Cases by benchmark and reason: they are named "benchmark[case] (reason)"."""
+    counts = Counter(
+        (case.partition("[")[0], case.rpartition(" (")[2].rstrip(")")) for case in cases
+    )
+    return ", ".join(
+        f"{n} case{'s' * (n > 1)} of {name} ({reason})"
+        for (name, reason), n in counts.items()
     )
 
 
@@ -225,18 +246,33 @@ def noise(run: Run) -> str:
     )
 
 
+def _ahead(row: Row) -> list[str]:
+    """The peers that are faster by more than 5 %, as "2.0 times as long as NumPy"."""
+    ratios = {name: row.ratio(name) for name in map(family, row.peers)}
+    return [
+        f"{'~' if ratio.noisy else ''}{1 / ratio.median:.1f} times as long as {name}"
+        for name, ratio in ratios.items()
+        if ratio.median < 0.95
+    ]
+
+
 def losing(run: Run) -> str:
-    """Where a peer is faster: its name and how many times as long fastbp takes."""
+    """Where peers are faster, which they are, and how many times as long fastbp takes."""
+    groups = ("fits", "scaling", "scores", "searches", "latency", "start", "ways")
     cases = []
-    for row in run.of("fits", "scaling", "scores"):
-        name = row.best()
-        if name is not None and (ratio := row.ratio()).median < 0.95:
-            slower = f"{1 / ratio.median:.1f} times as long as {name}"
-            doubt = "~" if ratio.noisy else ""
+    for row in run.of(*groups, "memory"):
+        if slower := _ahead(row):
             threads = f"{row.threads} thread{'s' * (row.threads > 1)}"
-            cases.append(f"{row.case}, {row.dtype}, {threads} ({doubt}{slower})")
+            epoch = "an epoch, " * (row.group == "scaling")
+            case = f"{epoch}{row.case}, {row.dtype}, {threads}"
+            cases.append(f"{case} ({', '.join(slower)})")
     text = "; ".join(cases) if cases else "no case"
-    return f"fastbp loses to a peer by more than 5 % in: {text}."
+    sentence = f"fastbp loses to a peer by more than 5 % in: {text}."
+    if kernels := run.of("kernels"):
+        n = sum(bool(_ahead(row)) for row in kernels)
+        sentence += f" Called from Python, kernels on arrays lose to NumPy in {n} of "
+        sentence += f"{len(kernels)} rows of the whole report."
+    return sentence
 
 
 def summary(run: Run) -> str:
@@ -252,7 +288,7 @@ def markdown(run: Run, pictures: dict[str, Path]) -> str:
             parts += [f"## {title}", _TABLES.get(group, beside_sklearn)(rows)]
             parts += [f"![{title}]({path.name})" for path in pictures.get(group, [])]
     if len(run.machine["by threads"]) > 1:
-        parts += ["## What more threads gain", threads(run)]
+        parts += ["## What more threads gain", _APART, threads(run)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 

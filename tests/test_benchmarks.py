@@ -95,15 +95,21 @@ def test_amounts_keep_three_digits(seconds):
 
 
 def test_what_fastbp_loses_is_said():
-    lost = row({"fastbp": [2.0, 2.0], "JAX": [1.0, 1.0]}, case="lost")._replace(
-        group="fits"
-    )
+    samples = {"fastbp": [2.0, 2.0], "JAX": [1.0, 1.0], "NumPy": [1.6, 1.6]}
+    lost = row(samples, case="lost")._replace(group="start")
     won = row({"fastbp": [1.0, 1.0], "JAX": [2.0, 2.0]}, case="won")._replace(
         group="fits"
     )
-    text = report.losing(Run({}, [lost, won]))
-    assert "lost, float32, 2 threads (2.0 times as long as JAX)" in text
+    kernels = [row(samples), row({"fastbp": [1.0, 1.0], "NumPy": [1.0, 1.0]})]
+    text = report.losing(Run({}, [lost, won, *kernels]))
+    slower = "2.0 times as long as JAX, 1.2 times as long as NumPy"
+    assert f"lost, float32, 2 threads ({slower})" in text
     assert "won" not in text
+    assert "in 1 of 2 rows" in text
+    cases = ["bench_a[1] (no B)", "bench_a[2 (3)] (no B)", "bench_c[4] (no D)"]
+    assert report._left_out(cases) == (
+        "2 cases of bench_a (no B), 1 case of bench_c (no D)"
+    )
 
 
 def test_the_report_of_the_committed_run_is_written(tmp_path):
