@@ -25,6 +25,8 @@ numpydoc_xref_param_type = False
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 
+highlight_language = "none"  # where a block of a page does not say
+
 suppress_warnings = ["config.cache"]  # the gallery's settings have a function in them
 
 html_theme = "furo"
@@ -32,11 +34,28 @@ html_title = "fastbp"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 
+_STORY = (
+    *("house_prices", "xor", "digits", "gradients", "optimizers", "overfitting"),
+    *("beyond", "seeds", "tabular", "out_of_core", "cluster_search"),
+)
+
+
+class AsTold:
+    """Sorts the examples as README tells of them; sphinx-gallery makes one a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name):
+        """The place of an example."""
+        return _STORY.index(name.removesuffix(".py"))
+
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"\.py$",
-    "within_subsection_order": "NumberOfCodeLinesSortKey",  # the short ones first
+    "within_subsection_order": AsTold,
     "reset_argv": lambda _conf, _vars: ["--short"] if os.environ.get("SHORT") else [],
     "show_memory": False,
     "remove_config_comments": True,

@@ -4,7 +4,8 @@ Beyond scikit-learn
 
 Four things that scikit-learn's networks do not have, each where it helps, on real data:
 dropout against wrong labels, class weights for a rare class, a schedule for few epochs,
-and clipping against steps that are too long. Every figure is a mean over several splits.
+and clipping against steps that are too long. Every score is a mean over several splits;
+the picture, and the report at the end, are of one.
 """
 
 import sys
@@ -91,8 +92,9 @@ for weight in (None, "balanced"):
     print(f"class_weight={weight!r}: balanced accuracy {accuracy:.3f}")
 
 # %%
-# **Schedules.** Eight epochs of gradient descent with a large rate: at a constant one the
-# weights jump about the minimum until the end; a rate that falls lets them settle.
+# **Schedules.** Eight epochs of gradient descent with a rate that is good to begin with
+# and too large to end with: at a constant one the loss grows again; one that falls lets
+# the weights settle.
 
 
 def fitted_with(learning_rate, seed):
@@ -119,7 +121,10 @@ for ax, schedule in zip(axes, ("constant", "cosine", "one_cycle"), strict=True):
     )
     display.plot(ax=ax)
     ax.set_title(schedule)
+    if ax is not axes[-1]:  # one legend is enough
+        ax.get_legend().remove()
 figure.savefig("schedules.png")
+print("The picture is schedules.png.")
 
 # %%
 # **Clipping.** Targets of the size of 150 make gradients as large, and gradient descent

@@ -5,7 +5,9 @@ A grid search on a cluster
 joblib hands the fits of a search to whoever registers as its backend: here to the
 processes of a Dask cluster, and to Ray's, if they are installed. The estimators are
 pickled there and back, every worker process compiles nothing (it finds the compile
-cache), and the scores are those of a search in this process, to the last bit.
+cache), and the scores are those of a search in this process, to the last bit. For a
+search of a second it is no gain, as new processes import their packages first, which
+takes some seconds; it is one for searches of minutes, and for more machines than one.
 """
 
 import importlib.util

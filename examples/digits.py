@@ -44,3 +44,4 @@ ConfusionMatrixDisplay.from_estimator(
 )
 right.set_title("test images")
 figure.savefig("digits.png")
+print("The picture is digits.png.")

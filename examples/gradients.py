@@ -80,6 +80,7 @@ for label, (activation, gain) in SETTINGS.items():
 axes.set(xlabel="layer", ylabel="norm of the gradient of its sums X @ W + b")
 axes.legend()
 figure.savefig("gradient_norms.png")
+print("The picture is gradient_norms.png.")
 
 
 # %%
@@ -121,9 +122,10 @@ RUNS = {
 for label, setting in RUNS.items():
     with np.errstate(over="ignore", invalid="ignore"):
         losses = train(*setting)
-    axes.semilogy(range(1, len(losses) + 1), losses, label=label)
     end = f"{losses[-1]:.3f}" if len(losses) == epochs else "diverged"
+    axes.semilogy(range(1, len(losses) + 1), losses, label=f"{label}: {end}")
     print(f"{label}: loss after {len(losses)} epochs {end}")
 axes.set(xlabel="epoch", ylabel="cross-entropy")
-axes.legend()
+figure.legend(loc="outside upper center", ncols=2)
 figure.savefig("gradients.png")
+print("The picture is gradients.png.")

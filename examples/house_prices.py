@@ -29,16 +29,17 @@ W2, b2 = np.array([[0.5], [0.6]]), np.array([0.1])
 hidden = dense_forward(X, W1, b1, "relu")
 price = dense_forward(hidden, W2, b2)
 print("1. Forward pass")
-print("   hidden units of the first house:", hidden[0])
-print("   prices that the network says:   ", price.ravel())
-print("   prices that were paid:          ", y.ravel())
+print("   hidden units, a row for each house:")
+print(hidden)
+print("   prices that the network says:", price.ravel())
+print("   prices that were paid:       ", y.ravel())
 
 # %%
 # **2. Error.** Half the mean squared difference, and how it changes with each output.
 
 loss, d_price = squared_error(price, y)
 print(f"2. Error: {loss:.4f}")
-print("   its slope along each output:    ", d_price.ravel())
+print("   its slope along each price:", d_price.ravel())
 
 # %%
 # **3. Backward pass.** The slopes go through the layers in reverse: along the weights
@@ -49,6 +50,8 @@ d_hidden, dW2, db2 = dense_backward(d_price, hidden, W2, "relu")
 _, dW1, db1 = dense_backward(d_hidden, X, W1)
 print("3. Backward pass")
 print("   dW2:", dW2.ravel(), " db2:", db2)
+print("   slopes along the hidden units, a row for each house:")
+print(d_hidden)
 print("   dW1:", dW1[0], dW1[1], " db1:", db1)
 
 # %%
@@ -66,15 +69,16 @@ print(f"   dW1[0, 0] is {dW1[0, 0]:.6f}; by trying it out, {slope:.6f}")
 # **4. Weight update.** Every weight takes a small step against its slope.
 
 rate = 0.1
-before = W1.copy()
 parameters = W1, b1, W2, b2
+before = [p.copy() for p in parameters]
 velocities = [np.zeros_like(p) for p in parameters]
 for p, velocity, gradient in zip(
     parameters, velocities, (dW1, db1, dW2, db2), strict=True
 ):
     sgd_update(p, velocity, gradient, learning_rate=rate, momentum=0, nesterov=False)
 print("4. Weight update")
-print("   W1 was", before[0], before[1], "and is", W1[0], W1[1])
+for name, old, new in zip(("W1", "b1", "W2", "b2"), before, parameters, strict=True):
+    print(f"   {name} was {old.ravel()} and is {new.ravel()}")
 
 # %%
 # The four steps again and again are the training.

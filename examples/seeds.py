@@ -48,6 +48,7 @@ figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 axes.boxplot(list(scores.values()), tick_labels=list(scores))
 axes.set(xlabel="hidden layer", ylabel="test accuracy", title=f"{n_seeds} seeds each")
 figure.savefig("seeds.png")
+print("The picture is seeds.png.")
 
 
 # %%

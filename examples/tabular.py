@@ -117,5 +117,6 @@ left.set(xlabel="miles per gallon", ylabel="predicted", aspect="equal")
 right.barh(
     X.columns[order], found.importances_mean[order], xerr=found.importances_std[order]
 )
-right.set_xlabel("miles per gallon lost without the column")
+right.set_xlabel("miles per gallon lost when the column is shuffled")
 figure.savefig("tabular.png")
+print("The picture is tabular.png.")

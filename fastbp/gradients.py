@@ -20,7 +20,9 @@ _NEAR = 0.01
 class LayerReport(NamedTuple):
     """One layer of weights, and the units that it leads to."""
 
+    #: Those that it leads to.
     units: int
+    #: Their activation.
     activation: str
     #: Root mean square of the activations (of the predictions, in the last layer).
     activation_rms: float

@@ -10,6 +10,7 @@ import cloudpickle
 import joblib
 import numpy as np
 import pytest
+from sklearn import neural_network
 from sklearn.datasets import make_classification, make_regression
 
 from fastbp import MLPClassifier, MLPRegressor
@@ -70,6 +71,10 @@ def test_a_pickle_is_little_more_than_parameters_and_moments(
     parameters = sum(w.nbytes for w in model.coefs_ + model.intercepts_)
     moments = {"adam": 2, "sgd": 1, "lbfgs": 0}[solver]
     assert len(pickle.dumps(model)) <= 1.2 * (1 + moments) * parameters
+    if not early_stopping:  # README says so
+        theirs = neural_network.MLPClassifier((200,), solver=solver, max_iter=5)
+        theirs.fit(X.astype(dtype), Y)
+        assert len(pickle.dumps(theirs)) >= (2 + moments) * parameters
 
 
 def test_copies_share_nothing():
