@@ -12,8 +12,9 @@ many as the smallest of
 - ``threadpoolctl.threadpool_limits``, for OpenMP, in the calling thread;
 - 1 in a process that was forked from this one: pools of processes use the cores.
 
-Within this limit a call takes what other calls of this process leave: two fits in two
-threads on two cores have one thread each. It goes alone when it is too small to share.
+Within this limit a call takes what other calls of this process leave, those under way and
+those that threads which have just called are about to make: two fits in two threads on
+two cores have one thread each. It goes alone when it is too small to share.
 Fits in more threads than cores take turns, a slice of an epoch each; so they do in one of
 joblib's processes, which together have a thread for each core. Predictions do not wait.
 
@@ -63,6 +64,7 @@ class _Call:
     def __enter__(self) -> int:
         try:
             with _counting:
+                _left.pop(threading.get_ident(), None)
                 begun = _begin(self, self.waits)
                 if not begun:
                     _queue.append(weakref.ref(self))
@@ -90,6 +92,7 @@ class _Call:
     def __exit__(self, *error: object) -> None:
         with _counting:
             _calls.discard(self)
+            _left[threading.get_ident()] = time.monotonic()
             for place in _queue:
                 if (other := place()) is not None:
                     other.wake()
@@ -101,15 +104,20 @@ class _Call:
 _calls: weakref.WeakSet[_Call] = weakref.WeakSet()
 _queue: list[weakref.ref[_Call]] = []
 _counting = threading.RLock()
+# When the threads that have called ended their last calls, by their numbers.
+_left: dict[int, float] = {}
+#: Seconds for which a thread that has called is expected to call again: what Python does
+#: between two calls of a fit, or between two fits of a search.
+_SOON = 0.03
 #: Seconds that a call waits for its turn at most, so that nothing can wait for ever.
 _PATIENCE = 1.0
 _forked = False
 
 
 def _after_fork() -> None:
-    global _calls, _queue, _counting, _forked
+    global _calls, _queue, _counting, _left, _forked
     _calls, _queue, _counting = weakref.WeakSet(), [], threading.RLock()
-    _forked = True
+    _left, _forked = {}, True
     _cores.cache_clear()
 
 
@@ -185,10 +193,18 @@ def _free() -> int:
     return most - sum(call.threads for call in _calls) if _calls else most
 
 
+def _coming() -> int:
+    """Threads that have just called, and are expected to call again."""
+    recently = time.monotonic() - _SOON
+    for thread in [thread for thread, ended in _left.items() if ended < recently]:
+        del _left[thread]
+    return len(_left)
+
+
 def _begin(call: _Call, waits: bool) -> bool:
     """Whether the call may begin, or, if it ``waits``, does not have to wait.
 
-    It then has its threads, one at least, but leaves one for each that waits.
+    It then has its threads, one at least, but leaves one for each that waits or comes.
     """
     waiting = [other for place in _queue if (other := place()) is not None]
     free = 1 if _forked else _free()
@@ -196,7 +212,8 @@ def _begin(call: _Call, waits: bool) -> bool:
         return False
     waiting = [other for other in waiting if other is not call]
     _queue[:] = map(weakref.ref, waiting)
-    call.threads = max(1, min(call.wanted, free - len(waiting)))
+    left = free - len(waiting) - _coming()
+    call.threads = max(1, min(call.wanted, left))
     _calls.add(call)
     for other in waiting:  # there may be a core for the next one too
         other.wake()

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numba
@@ -23,8 +24,9 @@ def no_limit_from_outside(monkeypatch):
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    """A machine with two cores, whatever this one has."""
+    """A machine with two cores, whatever this one has, and no other thread that called."""
     monkeypatch.setattr(launch, "_cores", lambda: 2)
+    monkeypatch.setattr(launch, "_left", {})
 
 
 def test_n_jobs_limits_the_threads():
@@ -106,6 +108,28 @@ def test_calls_share_the_cores(two_cores):
         assert beside_one == 1
     with launch.threads_for_call(2) as alone:
         assert alone == 2
+
+
+def test_a_core_is_left_for_a_moment_to_a_thread_that_has_just_called(
+    two_cores, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(launch.time, "monotonic", lambda: now[0])
+
+    def call():
+        with launch.threads_for_call(2) as n_threads:
+            return n_threads
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(call).result() == 2
+        assert call() == 1  # the other is expected to call again
+        assert call() == 1
+        assert pool.submit(call).result() == 1
+        now[0] += launch._SOON / 2
+        assert call() == 1
+        now[0] += launch._SOON
+        assert call() == 2
+        assert len(launch._left) == 1  # that thread's own call
 
 
 def test_a_call_that_fails_gives_its_threads_back(two_cores):
