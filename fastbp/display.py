@@ -56,7 +56,7 @@ class LossCurveDisplay:
         validation_loss_curve: list[float] | None = None,
         validation_scores: list[float] | None = None,
         estimator_name: str | None = None,
-    ):
+    ) -> None:
         self.loss_curve = loss_curve
         self.validation_loss_curve = validation_loss_curve
         self.validation_scores = validation_scores

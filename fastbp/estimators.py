@@ -332,7 +332,8 @@ estimator, default='glorot_uniform'
     ) -> Self:
         """Go on training with one epoch of mini-batches over the given data.
 
-        Not available for ``solver='lbfgs'``.
+        The optimizer, its learning rate, decay and clipping among it, is that of the
+        first call, or of the last ``fit``. Not available for ``solver='lbfgs'``.
 
         Parameters
         ----------
@@ -564,7 +565,8 @@ or callable, default='squared_error'
         'poisson' and 'gamma' are half the deviances for counts and rates, ``y >= 0``, and
         for positive amounts, ``y > 0``, with an exponential output. 'absolute_error' and
         'huber' (Huber, 1964) mind outliers less; 'quantile' is the pinball loss
-        (Koenker and Bassett, 1978). All but the deviances are means over the outputs.
+        (Koenker and Bassett, 1978). All but the deviances are means over the outputs; the
+        steps of 'squared_error' are those of the sum, as in scikit-learn.
         A function ``loss(y, z, gradient)`` that ``numba.njit`` has compiled returns the
         loss of one row and writes its derivatives by the outputs ``z`` to ``gradient``;
         all three are arrays of shape (n_outputs,). It is compared with finite
@@ -709,7 +711,8 @@ n_features_in_, feature_names_in_
     ) -> Self:
         """Go on training with one epoch of mini-batches over the given data.
 
-        Not available for ``solver='lbfgs'``.
+        The optimizer, its learning rate, decay and clipping among it, is that of the
+        first call, or of the last ``fit``. Not available for ``solver='lbfgs'``.
 
         Parameters
         ----------

@@ -56,7 +56,9 @@ class GradientReport:
         What is wrong, if something is, and what to try.
     """
 
-    def __init__(self, layers: list[LayerReport], loss: float, gradient_norm: float):
+    def __init__(
+        self, layers: list[LayerReport], loss: float, gradient_norm: float
+    ) -> None:
         self.layers, self.loss, self.gradient_norm = layers, loss, gradient_norm
         self.verdict = _verdict([layer for layer in layers if not layer.frozen])
 

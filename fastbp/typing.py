@@ -33,7 +33,7 @@ Array: TypeAlias = NDArray[Any]
 #: Units of the hidden layers.
 Sizes: TypeAlias = int | Sequence[int] | NDArray[Any]
 #: What ``random_state`` takes.
-Seed: TypeAlias = int | RandomState | None
+Seed: TypeAlias = int | np.integer[Any] | RandomState | None
 #: What hidden layers apply to their sums.
 ActivationName: TypeAlias = Literal[
     "identity",

@@ -24,7 +24,7 @@ def no_limit_from_outside(monkeypatch):
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    """A machine with two cores, whatever this one has, and no other thread that called."""
+    """A machine with two cores, and no other thread that has just called."""
     monkeypatch.setattr(launch, "_cores", lambda: 2)
     monkeypatch.setattr(launch, "_left", {})
 

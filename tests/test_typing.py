@@ -11,6 +11,7 @@ import pytest
 
 import fastbp
 from fastbp import kernels, tables, typing
+from fastbp.gradients import GradientReport
 from fastbp.initial import INITIALIZATIONS
 from fastbp.schedules import MORE_SCHEDULES
 
@@ -39,17 +40,25 @@ def test_a_typed_program_runs():
     runpy.run_path(str(PROGRAM))
 
 
+CLASSES = (
+    *(fastbp.MLPClassifier, fastbp.MLPRegressor),
+    *(fastbp.GridSearchCV, fastbp.RandomizedSearchCV),
+    *(fastbp.LossCurveDisplay, GradientReport),
+)
+
+
 def public_functions():
-    for name in ("warmup", "clear_cache", "to_onnx"):
+    for name in ("warmup", "clear_cache", "to_onnx", "fit_many"):
         yield name, getattr(fastbp, name)
     for name in kernels.__all__:
         yield f"kernels.{name}", getattr(kernels, name)
-    for model in (fastbp.MLPClassifier, fastbp.MLPRegressor):
+    for model in CLASSES:
         for name, method in inspect.getmembers(model, inspect.isroutine):
             module = getattr(method, "__module__", None) or ""
             if module.startswith("fastbp.") and not name.startswith("_"):
                 yield f"{model.__name__}.{name}", method
-        yield f"{model.__name__}.__init__", model.__init__
+        if model.__init__.__module__.startswith("fastbp."):
+            yield f"{model.__name__}.__init__", model.__init__
 
 
 @pytest.mark.parametrize(("name", "function"), list(public_functions()))
