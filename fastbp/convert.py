@@ -15,7 +15,10 @@ from sklearn.base import is_classifier
 from fastbp.tables import ACTIVATIONS
 
 #: State of one package that means nothing to the other.
-_PRIVATE = ("_optimizer", "_random_state", "_resumed_seed", "_skl_callbacks")
+_PRIVATE = (
+    *("_optimizer", "_random_state", "_resumed_seed", "_skl_callbacks"),
+    "_scored_by",
+)
 
 
 #: Parameters of which scikit-learn takes these values only.

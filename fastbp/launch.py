@@ -212,8 +212,7 @@ def _begin(call: _Call, waits: bool) -> bool:
         return False
     waiting = [other for other in waiting if other is not call]
     _queue[:] = map(weakref.ref, waiting)
-    left = free - len(waiting) - _coming()
-    call.threads = max(1, min(call.wanted, left))
+    call.threads = max(1, min(call.wanted, free - len(waiting) - _coming()))
     _calls.add(call)
     for other in waiting:  # there may be a core for the next one too
         other.wake()

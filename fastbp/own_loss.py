@@ -15,6 +15,8 @@ _ROWS = 10
 #: error over it; this is much, but finds every wrong sign or factor. Slopes that are that
 #: small beside the largest one need not be as exact.
 _STEP, _TOLERANCE, _SMALL = 1e-5, 1e-3, 1e-3
+#: How far from a target is near, as a share of it.
+_NEAR = 0.01
 
 
 def is_compiled(function: Any) -> bool:
@@ -79,7 +81,8 @@ def check_gradient(function: Any, targets: np.ndarray) -> None:
         slope
         for y in targets[:_ROWS].astype(np.float64)
         for noise in [rng.standard_normal(len(y))]
-        for z in (noise, y + noise)
+        # much farther from a kink at the target than a step
+        for z in (noise, y + noise * np.maximum(1.0, _NEAR * abs(y)))
         for slope in _slopes(function, y, z)
     ]
     largest = max((abs(slope.measured) for slope in slopes), default=0.0)
