@@ -64,7 +64,7 @@ class _Call:
     def __enter__(self) -> int:
         try:
             with _counting:
-                _left.pop(threading.get_ident(), None)
+                _ended.pop(threading.get_ident(), None)
                 begun = _begin(self, self.waits)
                 if not begun:
                     _queue.append(weakref.ref(self))
@@ -92,7 +92,7 @@ class _Call:
     def __exit__(self, *error: object) -> None:
         with _counting:
             _calls.discard(self)
-            _left[threading.get_ident()] = time.monotonic()
+            _ended[threading.get_ident()] = time.monotonic()
             for place in _queue:
                 if (other := place()) is not None:
                     other.wake()
@@ -105,7 +105,7 @@ _calls: weakref.WeakSet[_Call] = weakref.WeakSet()
 _queue: list[weakref.ref[_Call]] = []
 _counting = threading.RLock()
 # When the threads that have called ended their last calls, by their numbers.
-_left: dict[int, float] = {}
+_ended: dict[int, float] = {}
 #: Seconds for which a thread that has called is expected to call again: what Python does
 #: between two calls of a fit, or between two fits of a search.
 _SOON = 0.03
@@ -115,9 +115,9 @@ _forked = False
 
 
 def _after_fork() -> None:
-    global _calls, _queue, _counting, _left, _forked
+    global _calls, _queue, _counting, _ended, _forked
     _calls, _queue, _counting = weakref.WeakSet(), [], threading.RLock()
-    _left, _forked = {}, True
+    _ended, _forked = {}, True
     _cores.cache_clear()
 
 
@@ -196,9 +196,9 @@ def _free() -> int:
 def _coming() -> int:
     """Threads that have just called, and are expected to call again."""
     recently = time.monotonic() - _SOON
-    for thread in [thread for thread, ended in _left.items() if ended < recently]:
-        del _left[thread]
-    return len(_left)
+    for thread in [thread for thread, ended in _ended.items() if ended < recently]:
+        del _ended[thread]
+    return len(_ended)
 
 
 def _begin(call: _Call, waits: bool) -> bool:

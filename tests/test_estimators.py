@@ -357,7 +357,7 @@ def parallel_calls(monkeypatch):
     if launch.thread_limit(2) < 2:
         pytest.skip("this machine allows one thread only")
     monkeypatch.setattr(threads.Pace, "_retry_at", 0.0)  # no earlier neighbour
-    monkeypatch.setattr(launch, "_left", {})  # nor a thread that may come back
+    monkeypatch.setattr(launch, "_ended", {})  # nor a thread that may come back
     names = []
     call_helpers = threads.Team._call_helpers
 

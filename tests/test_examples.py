@@ -53,9 +53,9 @@ def test_example(name, tmp_path, monkeypatch, capsys):
     check(name, capsys.readouterr().out, tmp_path)
 
 
-def run_alone(name, folder, *options):
+def run_alone(name, folder, *options, arguments=("--short",)):
     result = subprocess.run(
-        [sys.executable, *options, EXAMPLES / f"{name}.py", "--short"],
+        [sys.executable, *options, EXAMPLES / f"{name}.py", *arguments],
         cwd=folder,
         env={**os.environ, "MPLBACKEND": "Agg"},
         capture_output=True,
@@ -65,6 +65,7 @@ def run_alone(name, folder, *options):
     )
     assert result.returncode == 0, result.stderr
     check(name, result.stdout, folder)
+    return result.stdout
 
 
 def test_out_of_core(tmp_path):
@@ -75,3 +76,17 @@ def test_out_of_core(tmp_path):
 def test_cluster_search(tmp_path):
     # without -W error: Dask's and Ray's own warnings change with every release
     run_alone("cluster_search", tmp_path)
+
+
+@pytest.mark.slow  # half a minute of training; ``.ci/run`` has it too
+def test_what_is_beyond_scikit_learn_helps(tmp_path):
+    """As README says; the margins leave room for other splits, not for no gain."""
+    text = run_alone("beyond", tmp_path, arguments=())
+
+    def score(option):
+        return float(re.search(rf"{option}: [\w^ ]* (\S+)$", text, re.MULTILINE)[1])
+
+    assert score("dropout=0.7") > score("dropout=0.0") + 0.04
+    assert score("class_weight='balanced'") > score("class_weight=None") + 0.3
+    assert score("learning_rate='cosine'") > score("learning_rate='constant'") + 0.04
+    assert score("max_grad_norm=1.0") > 0.3  # without: diverged

@@ -26,7 +26,7 @@ def no_limit_from_outside(monkeypatch):
 def two_cores(monkeypatch):
     """A machine with two cores, and no other thread that has just called."""
     monkeypatch.setattr(launch, "_cores", lambda: 2)
-    monkeypatch.setattr(launch, "_left", {})
+    monkeypatch.setattr(launch, "_ended", {})
 
 
 def test_n_jobs_limits_the_threads():
@@ -129,7 +129,7 @@ def test_a_core_is_left_for_a_moment_to_a_thread_that_has_just_called(
         assert call() == 1
         now[0] += launch._SOON
         assert call() == 2
-        assert len(launch._left) == 1  # that thread's own call
+        assert len(launch._ended) == 1  # that thread's own call
 
 
 def test_a_call_that_fails_gives_its_threads_back(two_cores):
