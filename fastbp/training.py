@@ -353,26 +353,26 @@ class Trainer:
         while first < len(losses):
             n_threads, steps = self._pace.next()
             last = min(first + steps, len(losses))
-            seconds = self._team.call(
-                (
-                    self.plan.net,
-                    self._parameters,
-                    self._work,
-                    self._data,
-                    self._record,
-                    (first, last),
-                    self._batch_size,
-                    rates,
-                    losses,
-                    self._updates_taken,
-                ),
-                n_threads,
-                self._pace.expects(last - first),
+            seconds = self._call(
+                *(self._parameters, self._record, (first, last), rates, losses),
+                *(self._updates_taken, n_threads),
             )
             self._pace.record(seconds / (last - first))
             if last < len(losses) and has_diverged(self.plan, losses[first:last]):
                 break
             first = last
+
+    def _call(self, parameters, record, batches, rates, losses, taken, n_threads):
+        """One native call, for the batches (first, last); its seconds."""
+        first, last = batches
+        return self._team.call(
+            (
+                *(self.plan.net, parameters, self._work, self._data, record, batches),
+                *(self._batch_size, rates, losses, taken),
+            ),
+            n_threads,
+            self._pace.expects(last - first),
+        )
 
     def _keep_books(self, interrupted: bool = False) -> None:
         """Note how the epochs that were taken went, as far as that is not done.
@@ -400,21 +400,10 @@ class Trainer:
             network.aligned_zeros(n, self.plan.dtype) for n in (len(theta), 0)
         )
         n_threads, _ = self._pace.next()
-        self._team.call(
-            (
-                self.plan.net,
-                (theta, gradient, unused),
-                self._work,
-                self._data,
-                record,
-                (0, n_batches),
-                self._batch_size,
-                np.zeros(n_batches),
-                losses,
-                self._updates_taken.copy(),
-            ),
-            n_threads,
-            self._pace.expects(n_batches),
+        self._team.dismiss()  # the helpers know of the other record and arrays
+        self._call(
+            *((theta, gradient, unused), record, (0, n_batches), np.zeros(n_batches)),
+            *(losses, self._updates_taken.copy(), n_threads),
         )
         loss = self._mean(losses)
         if loss < self.history.smallest_loss:

@@ -69,8 +69,9 @@ def interrupt(process, seconds):
         process.send_signal(signal.SIGINT)
         sent = time.perf_counter()
         assert process.stdout.readline() == "back\n", finish(process)[2]
-        # generous: other processes may have the cores; the fits would last for hours
-        assert time.perf_counter() - sent < 10
+        # a promise to the user, not a figure of speed: the steps of these fits last from
+        # microseconds to seconds
+        assert time.perf_counter() - sent < 1
         status, _, errors = finish(process)
         assert status == 0, errors
     finally:
@@ -79,13 +80,13 @@ def interrupt(process, seconds):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("case", ["small", "large", "lbfgs"])
-def test_ctrl_c_ends_the_fit(case, tmp_path):
+def test_ctrl_c_returns_within_a_second(case, tmp_path):
     process = start_python(INTERRUPTED, tmp_path, CASE=case)
     interrupt(process, 2)  # in the middle of the fit
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_while_it_compiles_ends_the_fit(tmp_path):
+def test_ctrl_c_while_it_compiles_returns_within_a_second(tmp_path):
     code = (
         ENDLESS
         + """

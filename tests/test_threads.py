@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from fastbp import MLPClassifier, cache, launch, network, threads
 from fastbp.aside import Aside
-from fastbp.tables import DONE, OPTIMIZER, STOP
+from fastbp.tables import DONE, GRADIENT, OPTIMIZER, STOP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -98,6 +98,24 @@ def test_changing_threads_between_calls_does_not_change_the_result(monkeypatch):
     steady, turns = fit(), iter(range(10**6))
     monkeypatch.setattr(threads.Pace, "next", lambda self: (1 + next(turns) % 2, 2))
     assert_same_bits(fit(), steady)
+
+
+def test_the_look_at_the_last_weights_has_helpers_of_its_own(monkeypatch):
+    # those of the training would go on with an update of the weights
+    call, helpers = threads.Team.call, []
+
+    def watched(self, args, *others):
+        if args[4]["kind"][0] == GRADIENT:
+            helpers.append(dict(self._helpers))
+        return call(self, args, *others)
+
+    X, y = load_digits(return_X_y=True)
+    alone = MLPClassifier(**PARAMETERS, n_jobs=1).fit(X, y)
+    monkeypatch.setattr(threads.Team, "call", watched)
+    monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 1000))
+    model = MLPClassifier(**PARAMETERS, restore_best_weights=True).fit(X, y)
+    assert helpers == [{}]
+    assert_same_bits(model, alone)  # the last are the best here
 
 
 class Unwilling:
