@@ -477,10 +477,13 @@ estimator, default='glorot_uniform'
         return None
 
     def _strata(self, labels, rows):
-        """What early stopping stratifies by: as in scikit-learn, binary targets only."""
+        """What early stopping stratifies by: as in scikit-learn, binary targets only.
+
+        As text, which scikit-learn makes of its matrix of one column, row by row.
+        """
         if labels.n_outputs > 1:
             return None
-        return labels.targets[rows].reshape(-1, 1).astype(bool)
+        return np.array(["False", "True"])[labels.targets[rows].reshape(-1).astype(int)]
 
     def _score_outputs(self, outputs, targets, labels, sample_weight) -> float:
         """Accuracy; of whole rows for multilabel targets."""
