@@ -5,21 +5,27 @@ worker 0, and at the same time by helpers from a pool of this process. They shar
 tasks, and nobody waits for a helper that holds none (``kernels.team``). Helpers stay in
 native code between calls, for about a millisecond, so that a fit of many short epochs
 starts them once. There is no OpenMP in this: it works after a fork and in any thread.
+
+A helper keeps off the processor of the thread that calls it. With few processors Linux
+often wakes it right there, beside an idle one, and where calls are short it can take
+until the end of a fit before it moves one of the two.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastbp import cache, launch
 from fastbp.aside import Aside, Pool
-from fastbp.tables import DONE, STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
+from fastbp.tables import DONE, LEFT, STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
 
 #: Seconds of a call in which Ctrl-C must not wait for its end.
 _LONG = 0.1
@@ -44,6 +50,39 @@ def _yield_address() -> int:
     else:
         function = ctypes.CDLL(None).sched_yield
     return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@functools.cache
+def _sched_getcpu() -> Any:
+    """The C function that tells a thread's processor, where threads can choose theirs."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
+
+
+def _here() -> int | None:
+    """The processor on which this thread is running, if it could choose another."""
+    function = _sched_getcpu()
+    return None if function is None else function()
+
+
+@contextlib.contextmanager
+def _off(processor: int | None) -> Iterator[None]:
+    """Keep this thread off a processor, if it may run on others."""
+    everywhere = set() if processor is None else os.sched_getaffinity(0)
+    elsewhere = everywhere - {processor}
+    if elsewhere:
+        _keep_to(elsewhere)
+    try:
+        yield
+    finally:
+        if elsewhere:
+            _keep_to(everywhere)
+
+
+def _keep_to(processors: set[int]) -> None:
+    with contextlib.suppress(OSError):  # the system may have taken them away meanwhile
+        os.sched_setaffinity(0, processors)
 
 
 def team_state(tasks: int = 0) -> np.ndarray:
@@ -103,20 +142,23 @@ class Team:
         return seconds
 
     def _call_helpers(self, program: Any, args: tuple, n_threads: int) -> None:
-        if len(self._helpers) >= n_threads:
+        # one that has left native code cannot tell Python while Python is at work
+        if self._state[LEFT] or len(self._helpers) >= n_threads:
             self.dismiss()
         for worker in range(1, n_threads):
             helper = self._helpers.get(worker)
             if helper is None or helper.finished:
-                helper = Aside(self._help, program, (*args, n_threads, worker))
+                arguments = (*args, n_threads, worker)
+                helper = Aside(self._help, program, arguments, _here())
                 self._helpers[worker] = helper
                 if not helper.start(_pool()):
                     del self._helpers[worker]
                     return
 
-    def _help(self, program: Any, args: tuple) -> None:
+    def _help(self, program: Any, args: tuple, caller_runs_on: int | None) -> None:
         try:
-            program(*args)
+            with _off(caller_runs_on):
+                program(*args)
         except BaseException as error:  # of an access out of bounds, if they are checked
             self._errors.append(error)
             self._state[DONE] = _ALL_DONE  # nobody shall wait for its task
@@ -141,7 +183,7 @@ class Team:
             if not helper.withdraw():
                 helper.wait()
         self._helpers.clear()
-        self._state[STOP] = 0
+        self._state[STOP] = self._state[LEFT] = 0
 
 
 def _is_long(seconds: float) -> bool:

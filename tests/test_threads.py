@@ -1,6 +1,8 @@
 """The team of threads of a fit, and the pace of its calls."""
 
 import multiprocessing
+import os
+import sys
 import threading
 import time
 import tracemalloc
@@ -11,8 +13,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from fastbp import MLPClassifier, cache, launch, network, threads
-from fastbp.aside import Aside
-from fastbp.tables import DONE, GRADIENT, OPTIMIZER, STOP
+from fastbp.aside import Aside, Pool
+from fastbp.tables import DONE, GRADIENT, LEFT, OPTIMIZER, STOP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -231,6 +233,62 @@ def test_helpers_leave_a_team_that_is_idle():
     for helper in team._helpers.values():
         helper.wait()
     team.dismiss()
+
+
+def test_a_helper_that_has_left_is_replaced_before_python_hears_of_it():
+    # it may not come to say so while the caller's Python works, as between two epochs
+    plan, args = small_team()
+    state, interval = args[2].team, sys.getswitchinterval()
+    team = threads.Team("train_steps", plan.dtype, state, waits=True)
+    unheard = False
+    for _ in range(1000):
+        team.call(args, 2)
+        first = team._helpers[1]
+        sys.setswitchinterval(60)  # nobody else gets to run Python
+        try:
+            end = time.perf_counter() + 0.02  # time to leave, if it has come
+            while not state[LEFT] and time.perf_counter() < end:
+                pass
+            unheard = bool(state[LEFT]) and not first.finished
+            if unheard:
+                team.call(args, 2)
+                break
+        finally:
+            sys.setswitchinterval(interval)
+    assert unheard
+    assert first.finished
+    assert team._helpers[1] is not first
+    team.dismiss()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="threads have no choice of processors here",
+)
+def test_a_helper_keeps_off_the_processor_of_its_caller(monkeypatch):
+    everywhere, seen = os.sched_getaffinity(0), []
+
+    def program(state, workers, worker):
+        if worker == 1:
+            seen.append(os.sched_getaffinity(0))
+
+    monkeypatch.setattr(cache, "ready", lambda *args: program)
+    monkeypatch.setattr(launch, "_cores", lambda: 2)
+    pool = Pool(1, "one thread")
+    monkeypatch.setattr(threads, "_pool", lambda: pool)
+    pool.submit(lambda: None)  # the thread begins with the processors of this one
+    state, here = threads.team_state(1), min(everywhere)
+    team = threads.Team("train_steps", np.dtype(np.float64), state)
+    os.sched_setaffinity(0, {here})  # where the caller is then for certain
+    try:
+        team.call((state,), 2)
+        team._helpers[1].wait()
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    assert seen == [everywhere - {here}]
+    afterwards = Aside(os.sched_getaffinity, 0)
+    afterwards.start(pool)
+    assert afterwards.outcome() == everywhere
 
 
 @pytest.mark.parametrize("worker", [0, 1])

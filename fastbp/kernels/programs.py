@@ -55,6 +55,7 @@ from fastbp.kernels.simd import (
 from fastbp.kernels.team import (
     finish_task,
     is_stopped,
+    leave,
     open_region,
     take_ticket,
     task_of,
@@ -389,6 +390,8 @@ def train_steps(
                 taken[0] += 1
                 i += 1
                 opens = True
+    if worker > 0:
+        leave(work.team)
 
 
 @part

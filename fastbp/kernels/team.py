@@ -6,6 +6,7 @@ State    ``team``, whole numbers on cache lines of their own (``tables``):
          ODD      tasks that workers 1, 3, ... have taken
          DONE     tasks that are finished
          STOP     not 0: all shall leave
+         LEFT     helpers that have left: Python may hear of it later
          YIELD    address of the system's function that gives up the processor
 Ticket   names its region and its number of tasks, so one look tells whether there is
          work to do; a thread that comes late takes part in whatever region is open.
@@ -28,7 +29,7 @@ from numba.extending import intrinsic
 
 from fastbp.kernels import simd
 from fastbp.kernels.simd import part
-from fastbp.tables import DONE, EVEN, ODD, STOP, TASKS_SHIFT, TICKET, YIELD
+from fastbp.tables import DONE, EVEN, LEFT, ODD, STOP, TASKS_SHIFT, TICKET, YIELD
 
 _NUMBER = (1 << TASKS_SHIFT) - 1
 _REGION_SHIFT = 2 * TASKS_SHIFT
@@ -182,3 +183,9 @@ def wait_for_region(team, ticket):
         came = region_of(_read(team, TICKET)) != region_of(ticket)
         looks += 1
     return came
+
+
+@part
+def leave(team):
+    """A helper reports that it takes no more tickets."""
+    _add(team, LEFT, 1)
