@@ -41,8 +41,8 @@ SOLVER_KINDS = {
 CACHE_LINE = 64
 
 #: Words of a team's state, each on its own cache line (see ``kernels.team``).
-TICKET, DONE, STOP, YIELD, EVEN, ODD, LEFT = 0, 8, 16, 24, 32, 40, 48
-TEAM_WORDS = 56
+TICKET, DONE, STOP, YIELD, EVEN, ODD, DRIVEN, LEFT = 0, 8, 16, 24, 32, 40, 48, 56
+TEAM_WORDS = 64
 #: Bits of a ticket for the number of a task, and for the number of tasks.
 TASKS_SHIFT = 24
 

@@ -25,7 +25,16 @@ import numpy as np
 
 from fastbp import cache, launch
 from fastbp.aside import Aside, Pool
-from fastbp.tables import DONE, LEFT, STOP, TASKS_SHIFT, TEAM_WORDS, TICKET, YIELD
+from fastbp.tables import (
+    DONE,
+    DRIVEN,
+    LEFT,
+    STOP,
+    TASKS_SHIFT,
+    TEAM_WORDS,
+    TICKET,
+    YIELD,
+)
 
 #: Seconds of a call in which Ctrl-C must not wait for its end.
 _LONG = 0.1
@@ -183,7 +192,7 @@ class Team:
             if not helper.withdraw():
                 helper.wait()
         self._helpers.clear()
-        self._state[STOP] = self._state[LEFT] = 0
+        self._state[[STOP, LEFT, DRIVEN]] = 0
 
 
 def _is_long(seconds: float) -> bool:

@@ -55,6 +55,7 @@ from fastbp.kernels.simd import (
 from fastbp.kernels.team import (
     finish_task,
     is_stopped,
+    join,
     leave,
     open_region,
     take_ticket,
@@ -346,6 +347,7 @@ def train_steps(
     0 has the loss 0 and no update. When the team is stopped, a step that has not begun
     to write ``parameters`` is given up.
     """
+    join(work.team, worker)
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
     block = _block_rows(min(batch_size, data.epoch_rows), work.block, grain, workers)
@@ -390,8 +392,7 @@ def train_steps(
                 taken[0] += 1
                 i += 1
                 opens = True
-    if worker > 0:
-        leave(work.team)
+    leave(work.team, worker)
 
 
 @part

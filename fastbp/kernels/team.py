@@ -6,6 +6,7 @@ State    ``team``, whole numbers on cache lines of their own (``tables``):
          ODD      tasks that workers 1, 3, ... have taken
          DONE     tasks that are finished
          STOP     not 0: all shall leave
+         DRIVEN   not 0: the driver is at work, and may open a region any time
          LEFT     helpers that have left: Python may hear of it later
          YIELD    address of the system's function that gives up the processor
 Ticket   names its region and its number of tasks, so one look tells whether there is
@@ -29,12 +30,23 @@ from numba.extending import intrinsic
 
 from fastbp.kernels import simd
 from fastbp.kernels.simd import part
-from fastbp.tables import DONE, EVEN, LEFT, ODD, STOP, TASKS_SHIFT, TICKET, YIELD
+from fastbp.tables import (
+    DONE,
+    DRIVEN,
+    EVEN,
+    LEFT,
+    ODD,
+    STOP,
+    TASKS_SHIFT,
+    TICKET,
+    YIELD,
+)
 
 _NUMBER = (1 << TASKS_SHIFT) - 1
 _REGION_SHIFT = 2 * TASKS_SHIFT
 
-# Looks at a word before the processor is given up, and until a helper leaves for good.
+# Looks at a word before the processor is given up, and until a helper leaves for good
+# when nobody drives: a driver's last task may well take longer than it likes to wait.
 # A look lasts about 60 ns; giving up the processor, from 1 us to milliseconds.
 _SPINS, _PATIENCE = 300, 2000
 
@@ -176,16 +188,27 @@ def open_region(team, tasks):
 @part
 def wait_for_region(team, ticket):
     """A helper waits for another region than the ticket's; False: it shall leave."""
-    looks = 0
+    looks, patience = 0, _PATIENCE
     came = False
-    while not came and looks < _PATIENCE and not is_stopped(team):
+    while not came and patience > 0 and not is_stopped(team):
         _relax(team, looks)
         came = region_of(_read(team, TICKET)) != region_of(ticket)
         looks += 1
+        patience = _PATIENCE if _read(team, DRIVEN) else patience - 1
     return came
 
 
 @part
-def leave(team):
-    """A helper reports that it takes no more tickets."""
-    _add(team, LEFT, 1)
+def join(team, worker):
+    """A worker reports that it takes tickets from now on."""
+    if worker == 0:
+        _write(team, DRIVEN, 1)
+
+
+@part
+def leave(team, worker):
+    """A worker reports that it takes no more tickets."""
+    if worker == 0:
+        _write(team, DRIVEN, 0)
+    else:
+        _add(team, LEFT, 1)

@@ -1,19 +1,22 @@
 """Tickets: every task is taken once, and nobody goes on before its region is done."""
 
 import threading
+import time
 
 import numba
 import numpy as np
 
 from fastbp.kernels.team import (
     finish_task,
+    join,
+    leave,
     open_region,
     take_ticket,
     task_of,
     wait_for_region,
     wait_for_tasks,
 )
-from fastbp.tables import STOP
+from fastbp.tables import DRIVEN, LEFT, STOP
 from fastbp.threads import team_state
 
 
@@ -46,6 +49,17 @@ def help_with(team, takers, tasks, worker):
             taken += 1
         elif not wait_for_region(team, ticket):
             return taken
+
+
+@numba.njit
+def enter(team, worker):
+    join(team, worker)
+
+
+@numba.njit
+def join_and_leave(team, worker):
+    join(team, worker)
+    leave(team, worker)
 
 
 @numba.njit
@@ -109,3 +123,21 @@ def test_workers_take_the_tasks_of_their_parity_first():
 
 def test_helpers_leave_an_idle_team():
     assert help_with(team_state(), np.zeros((1, 1), np.int64), 1, 1) == 0
+
+
+def test_helpers_wait_for_a_driver_that_is_at_work():
+    # the task that it works on may take longer than they would wait for it otherwise
+    team, takers = team_state(), np.zeros((1, 1), np.int64)
+    join_and_leave(team, 0)  # compiled before it matters
+    assert team[DRIVEN] == team[LEFT] == 0
+    help_with(team, takers, 1, 1)
+    enter(team, 0)
+    helper = threading.Thread(target=help_with, args=(team, takers, 1, 1))
+    helper.start()
+    time.sleep(0.2)
+    assert helper.is_alive()
+    join_and_leave(team, 1)  # another helper's coming and going means nothing
+    assert team[DRIVEN] == team[LEFT] == 1
+    join_and_leave(team, 0)
+    helper.join(timeout=60)
+    assert not helper.is_alive()
