@@ -158,7 +158,7 @@ def test_nobody_waits_for_a_helper_that_has_failed(monkeypatch):
             time.sleep(0.001)
 
     monkeypatch.setattr(cache, "ready", lambda *args: program)
-    monkeypatch.setattr(launch, "_cores", lambda: 2)
+    monkeypatch.setattr(launch, "_free", lambda: 2)
     state = threads.team_state(1)
     team = threads.Team("train_steps", np.dtype(np.float64), state)
     with pytest.raises(IndexError, match="out of bounds"):
@@ -235,9 +235,10 @@ def test_helpers_leave_a_team_that_is_idle():
     team.dismiss()
 
 
+@pytest.mark.skipif(launch._cores() < 2, reason="its caller needs the only processor")
 def test_a_helper_that_has_left_is_replaced_before_python_hears_of_it(monkeypatch):
     # it may not come to say so while the caller's Python works, as between two epochs
-    monkeypatch.setattr(launch, "_cores", lambda: 2)
+    monkeypatch.setattr(launch, "_free", lambda: 2)
     plan, args = small_team()
     state, interval = args[2].team, sys.getswitchinterval()
     team = threads.Team("train_steps", plan.dtype, state, waits=True)
