@@ -151,6 +151,7 @@ class Team:
         return seconds
 
     def _call_helpers(self, program: Any, args: tuple, n_threads: int) -> None:
+        self._state[DRIVEN] = 1  # who has not left by now stays until the driver goes
         # one that has left native code cannot tell Python while Python is at work
         if self._state[LEFT] or len(self._helpers) >= n_threads:
             self.dismiss()
@@ -192,7 +193,7 @@ class Team:
             if not helper.withdraw():
                 helper.wait()
         self._helpers.clear()
-        self._state[[STOP, LEFT, DRIVEN]] = 0
+        self._state[[STOP, LEFT]] = 0
 
 
 def _is_long(seconds: float) -> bool:

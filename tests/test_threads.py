@@ -263,6 +263,26 @@ def test_a_helper_that_has_left_is_replaced_before_python_hears_of_it(monkeypatc
     team.dismiss()
 
 
+def test_a_helper_stays_for_a_driver_that_is_on_its_way(monkeypatch):
+    # looked for, found there, and gone by the time the driver opens its first region
+    plan, args = small_team()
+    native = cache.ready("train_steps", plan.dtype, (*args, 2, 0))
+
+    def program(*args):
+        if args[-1] == 0:
+            time.sleep(0.1)  # many times as long as a helper's patience
+        native(*args)
+
+    monkeypatch.setattr(cache, "ready", lambda *args: program)
+    monkeypatch.setattr(launch, "_free", lambda: 2)
+    state = args[2].team
+    team = threads.Team("train_steps", plan.dtype, state, waits=True)
+    for _ in range(2):
+        team.call(args, 2)
+        assert state[LEFT] == 0
+    team.dismiss()
+
+
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="threads have no choice of processors here",

@@ -53,10 +53,9 @@ from fastbp.kernels.simd import (
     vstore,
 )
 from fastbp.kernels.team import (
+    end_drive,
     finish_task,
     is_stopped,
-    join,
-    leave,
     open_region,
     take_ticket,
     task_of,
@@ -347,7 +346,6 @@ def train_steps(
     0 has the loss 0 and no update. When the team is stopped, a step that has not begun
     to write ``parameters`` is given up.
     """
-    join(work.team, worker)
     i, end = batches
     region, grain = work.region[0], row_grain(parameters[0])
     block = _block_rows(min(batch_size, data.epoch_rows), work.block, grain, workers)
@@ -392,7 +390,8 @@ def train_steps(
                 taken[0] += 1
                 i += 1
                 opens = True
-    leave(work.team, worker)
+    if worker == 0:
+        end_drive(work.team)
 
 
 @part

@@ -6,8 +6,8 @@ State    ``team``, whole numbers on cache lines of their own (``tables``):
          ODD      tasks that workers 1, 3, ... have taken
          DONE     tasks that are finished
          STOP     not 0: all shall leave
-         DRIVEN   not 0: the driver is at work, and may open a region any time
-         LEFT     helpers that have left: Python may hear of it later
+         DRIVEN   not 0: the driver comes or is at work, and may open a region any time
+         LEFT     helpers that have lost patience: Python may hear of it later
          YIELD    address of the system's function that gives up the processor
 Ticket   names its region and its number of tasks, so one look tells whether there is
          work to do; a thread that comes late takes part in whatever region is open.
@@ -187,28 +187,27 @@ def open_region(team, tasks):
 
 @part
 def wait_for_region(team, ticket):
-    """A helper waits for another region than the ticket's; False: it shall leave."""
+    """A helper waits for another region than the ticket's; False: it shall leave.
+
+    One that has waited for long with no driver says that it leaves, and looks whether
+    one comes; who calls a driver says so, and then looks who has left.
+    """
     looks, patience = 0, _PATIENCE
-    came = False
-    while not came and patience > 0 and not is_stopped(team):
+    came = gone = False
+    while not (came or gone or is_stopped(team)):
         _relax(team, looks)
         came = region_of(_read(team, TICKET)) != region_of(ticket)
         looks += 1
         patience = _PATIENCE if _read(team, DRIVEN) else patience - 1
+        if patience <= 0:
+            _add(team, LEFT, 1)
+            gone = _read(team, DRIVEN) == 0
+            if not gone:
+                _add(team, LEFT, -1)
     return came
 
 
 @part
-def join(team, worker):
-    """A worker reports that it takes tickets from now on."""
-    if worker == 0:
-        _write(team, DRIVEN, 1)
-
-
-@part
-def leave(team, worker):
-    """A worker reports that it takes no more tickets."""
-    if worker == 0:
-        _write(team, DRIVEN, 0)
-    else:
-        _add(team, LEFT, 1)
+def end_drive(team):
+    """The driver reports that it opens no more regions."""
+    _write(team, DRIVEN, 0)

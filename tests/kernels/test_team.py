@@ -7,9 +7,8 @@ import numba
 import numpy as np
 
 from fastbp.kernels.team import (
+    end_drive,
     finish_task,
-    join,
-    leave,
     open_region,
     take_ticket,
     task_of,
@@ -52,14 +51,8 @@ def help_with(team, takers, tasks, worker):
 
 
 @numba.njit
-def enter(team, worker):
-    join(team, worker)
-
-
-@numba.njit
-def join_and_leave(team, worker):
-    join(team, worker)
-    leave(team, worker)
+def end_drive_of(team):
+    end_drive(team)
 
 
 @numba.njit
@@ -121,23 +114,26 @@ def test_workers_take_the_tasks_of_their_parity_first():
             assert taken == own + others[::-1]
 
 
-def test_helpers_leave_an_idle_team():
-    assert help_with(team_state(), np.zeros((1, 1), np.int64), 1, 1) == 0
+def test_helpers_leave_an_idle_team_and_say_so():
+    team = team_state()
+    assert help_with(team, np.zeros((1, 1), np.int64), 1, 1) == 0
+    assert team[LEFT] == 1
 
 
-def test_helpers_wait_for_a_driver_that_is_at_work():
+def test_helpers_wait_for_a_driver():
     # the task that it works on may take longer than they would wait for it otherwise
     team, takers = team_state(), np.zeros((1, 1), np.int64)
-    join_and_leave(team, 0)  # compiled before it matters
-    assert team[DRIVEN] == team[LEFT] == 0
+    team[DRIVEN] = 1
+    end_drive_of(team)  # compiled before it matters
+    assert team[DRIVEN] == 0
     help_with(team, takers, 1, 1)
-    enter(team, 0)
+    team[[DRIVEN, LEFT]] = 1, 0
     helper = threading.Thread(target=help_with, args=(team, takers, 1, 1))
     helper.start()
     time.sleep(0.2)
     assert helper.is_alive()
-    join_and_leave(team, 1)  # another helper's coming and going means nothing
-    assert team[DRIVEN] == team[LEFT] == 1
-    join_and_leave(team, 0)
+    assert team[LEFT] == 0
+    end_drive_of(team)
     helper.join(timeout=60)
     assert not helper.is_alive()
+    assert team[LEFT] == 1
