@@ -212,8 +212,11 @@ class Pace:
 
     With another busy process on one of two cores, the system takes a thread away for
     milliseconds at a time, and with it the task that it holds. So when steps on several
-    threads are slower than steps on one, the calls go on alone and try the other
-    threads again twice a second; so do the fits that begin in the meantime.
+    threads are slower than steps on one, twice in a row, the calls go on alone and try
+    the other threads again twice a second; so do the fits that begin in the meantime.
+    The first call on several threads is one step, in which helpers may still be on their
+    way and the data on another core; it takes a second one, of a few milliseconds, to
+    tell.
 
     Parameters
     ----------
@@ -225,7 +228,11 @@ class Pace:
 
     #: Seconds of a call: Ctrl-C and a busy neighbour are noticed between calls.
     _CALL = 0.05
+    #: Seconds of the call that decides after a slow one.
+    _TRIAL = 0.005
     _RETRY = 0.5
+    #: Slow calls in a row after which steps are taken alone.
+    _SLOW_CALLS = 2
     #: Seconds of a step that are worth sharing.
     _WORTH_SHARING = 3e-6
 
@@ -238,15 +245,16 @@ class Pace:
         self._threads = 1 if alone else self._limit
         self._alone = seconds_per_step
         self._measured: dict[int, float] = {}
-        self._patience = 2  # slow calls in a row, the first of which may be cold
+        self._patience = self._SLOW_CALLS  # how many more of them
 
     def next(self) -> tuple[int, int]:
         """Threads and steps of the next call."""
         if self._threads < self._limit and time.perf_counter() >= Pace._retry_at:
-            self._threads, self._patience = self._limit, 1
+            self._threads, self._patience = self._limit, self._SLOW_CALLS
             self._measured.pop(self._limit, None)
         measured = self._measured.get(self._threads)
-        steps = 1 if measured is None else max(1, int(self._CALL / measured))
+        seconds = self._TRIAL if self._patience == 1 else self._CALL
+        steps = 1 if measured is None else max(1, int(seconds / measured))
         return self._threads, steps
 
     def expects(self, steps: int) -> float:
@@ -259,7 +267,7 @@ class Pace:
         if self._threads == 1:
             self._alone = seconds_per_step
         elif seconds_per_step <= self._alone:
-            self._patience = 2
+            self._patience = self._SLOW_CALLS
         else:
             self._patience -= 1
             if self._patience == 0:

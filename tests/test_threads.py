@@ -70,16 +70,27 @@ def test_pace_returns_to_all_threads_when_the_neighbour_has_gone(clock):
         pace.record(seconds)
     clock.now += 2 * threads.Pace._RETRY
     assert pace.next() == (2, 1)
+    pace.record(2e-4)  # the first step always takes longer: a helper is on its way
+    n_threads, steps = pace.next()
+    assert n_threads == 2
+    assert 1 < steps == int(threads.Pace._TRIAL / 2e-4)
     pace.record(6e-5)
-    assert pace.next()[0] == 2
-    # and while the neighbour is there, one slow step a retry is enough
-    pace.record(7e-3)
-    pace.record(7e-3)
-    assert pace.next()[0] == 1
-    clock.now += 2 * threads.Pace._RETRY
-    pace.next()
-    pace.record(7e-3)
-    assert pace.next()[0] == 1
+    assert pace.next() == (2, int(threads.Pace._CALL / 6e-5))
+
+
+def test_a_retry_beside_a_neighbour_takes_milliseconds(clock):
+    pace = threads.Pace(limit=2, seconds_per_step=1e-4)
+    for seconds in (7e-3, 7e-3, 1e-4):
+        pace.next()
+        pace.record(seconds)
+    for _ in range(3):
+        clock.now += 2 * threads.Pace._RETRY
+        tried = 0.0
+        while (step := pace.next())[0] == 2:
+            tried += 3e-4 * step[1]
+            pace.record(3e-4)
+        assert tried <= threads.Pace._TRIAL + 3e-4
+        assert step == (1, int(threads.Pace._CALL / 1e-4))
 
 
 def test_fits_in_a_row_remember_the_busy_neighbour(clock):
