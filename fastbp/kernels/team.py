@@ -48,7 +48,7 @@ _REGION_SHIFT = 2 * TASKS_SHIFT
 # Looks at a word before the processor is given up, and until a helper leaves for good
 # when nobody drives: a driver's last task may well take longer than it likes to wait.
 # A look lasts about 60 ns; giving up the processor, from 1 us to milliseconds.
-_SPINS, _PATIENCE = 300, 2000
+_SPINS, _PATIENCE = 300, 6000
 
 
 def _address_of(context, builder, words_type, words, which):
