@@ -3,7 +3,7 @@
 A program (``kernels.programs``) is called by the thread that wants its result, which is
 worker 0, and at the same time by helpers from a pool of this process. They share its
 tasks, and nobody waits for a helper that holds none (``kernels.team``). Helpers stay in
-native code between calls, for about a millisecond, so that a fit of many short epochs
+native code between calls, for a few milliseconds, so that a fit of many short epochs
 starts them once. There is no OpenMP in this: it works after a fork and in any thread.
 
 A helper keeps off the processor of the thread that calls it. With few processors Linux

@@ -25,8 +25,14 @@ def no_limit_from_outside(monkeypatch):
 @pytest.fixture
 def two_cores(monkeypatch):
     """A machine with two cores, and no other thread that has just called."""
-    monkeypatch.setattr(launch, "_cores", lambda: 2)
     monkeypatch.setattr(launch, "_ended", {})
+    set_cores(monkeypatch, 2)
+
+
+def set_cores(monkeypatch, cores):
+    """The machine has so many, whatever this one has."""
+    monkeypatch.setattr(launch, "_cores", lambda: cores)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", cores)
 
 
 def test_n_jobs_limits_the_threads():
@@ -171,7 +177,7 @@ def test_fits_in_many_threads_take_turns(cores, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(launch, "_cores", lambda: cores)
+    set_cores(monkeypatch, cores)
     monkeypatch.setattr(launch, "_PATIENCE", 100)
     monkeypatch.setattr(cache, "ready", watched)
     monkeypatch.setattr(training, "_EPOCHS_AHEAD", 1)  # a call each

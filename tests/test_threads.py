@@ -26,6 +26,13 @@ def no_earlier_neighbour(monkeypatch):
     monkeypatch.setattr(threads.Pace, "_retry_at", 0.0)
 
 
+@pytest.fixture
+def two_threads(monkeypatch):
+    """Fits may have two threads, however few processors there are."""
+    monkeypatch.setattr(launch, "thread_limit", lambda n_jobs=None: n_jobs or 2)
+    monkeypatch.setattr(launch, "_free", lambda: 2)
+
+
 def fit(n_jobs=None):
     return MLPClassifier(**PARAMETERS, n_jobs=n_jobs).fit(*load_digits(return_X_y=True))
 
@@ -141,7 +148,7 @@ class Unwilling:
         self.asked += 1
 
 
-def test_nobody_waits_for_helpers_that_never_come(monkeypatch):
+def test_nobody_waits_for_helpers_that_never_come(two_threads, monkeypatch):
     alone, pool = fit(n_jobs=1), Unwilling()
     monkeypatch.setattr(threads, "_pool", lambda: pool)
     monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
@@ -221,7 +228,7 @@ def test_an_interrupted_call_waits_for_its_driver(monkeypatch):
     assert args[2].team[STOP] == 0
 
 
-def test_helpers_leave_when_the_fit_is_over(monkeypatch):
+def test_helpers_leave_when_the_fit_is_over(two_threads, monkeypatch):
     helpers = []
     dismiss = threads.Team.dismiss
 
