@@ -49,7 +49,7 @@ class Aside:
 
     def __init__(self, work: Callable[..., Any], *args: Any):
         self._work, self._args = work, args
-        self._claim = [True]  # who takes it decides whether the call is made
+        self._taker: dict[str, str] = {}  # the first decides whether the call is made
         self._over = threading.Lock()
         self._over.acquire()
         self._result: Any = None
@@ -65,7 +65,7 @@ class Aside:
         return True
 
     def _run(self) -> None:
-        if not self.withdraw():
+        if not self._take("its thread"):
             return
         try:
             self._result = self._work(*self._args)
@@ -75,11 +75,12 @@ class Aside:
         self._over.release()
 
     def withdraw(self) -> bool:
-        """Whether nobody has begun, and so nobody will."""
-        try:
-            return self._claim.pop()
-        except IndexError:
-            return False
+        """Whether nobody has begun, and so nobody will; however often it is asked."""
+        return self._take("nobody")
+
+    def _take(self, taker: str) -> bool:
+        # one step: an exception cannot come between asking and taking
+        return self._taker.setdefault("is", taker) == taker
 
     def wait(self) -> None:
         """Until it is over; an exception may come meanwhile and changes nothing."""

@@ -3,8 +3,9 @@
 A program (``kernels.programs``) is called by the thread that wants its result, which is
 worker 0, and at the same time by helpers from a pool of this process. They share its
 tasks, and nobody waits for a helper that holds none (``kernels.team``). Helpers stay in
-native code between calls, for a few milliseconds, so that a fit of many short epochs
-starts them once. There is no OpenMP in this: it works after a fork and in any thread.
+native code between calls, for a few milliseconds of an idle processor, so that a fit of
+many short epochs starts them once. There is no OpenMP in this: it works after a fork and
+in any thread.
 
 A helper keeps off the processor of the thread that calls it. With few processors Linux
 often wakes it right there, beside an idle one, and where calls are short it can take
@@ -44,7 +45,8 @@ _ALL_DONE = 1 << 62
 
 @functools.cache
 def _pool() -> Pool:
-    return Pool(os.cpu_count() or 1, "fastbp")
+    # a helper for each other core, and a driver; one more while a helper is leaving
+    return Pool((os.cpu_count() or 1) + 1, "fastbp")
 
 
 if hasattr(os, "register_at_fork"):  # a pool's threads do not survive
@@ -151,7 +153,8 @@ class Team:
         return seconds
 
     def _call_helpers(self, program: Any, args: tuple, n_threads: int) -> None:
-        self._state[DRIVEN] = 1  # who has not left by now stays until the driver goes
+        # who has not said by now that it leaves stays until the driver goes
+        self._state[DRIVEN] = 1
         # one that has left native code cannot tell Python while Python is at work
         if self._state[LEFT] or len(self._helpers) >= n_threads:
             self.dismiss()
@@ -215,8 +218,7 @@ class Pace:
     threads are slower than steps on one, twice in a row, the calls go on alone and try
     the other threads again twice a second; so do the fits that begin in the meantime.
     The first call on several threads is one step, in which helpers may still be on their
-    way and the data on another core; it takes a second one, of a few milliseconds, to
-    tell.
+    way and the data on another core; when it is slow, some more steps decide.
 
     Parameters
     ----------
@@ -228,22 +230,25 @@ class Pace:
 
     #: Seconds of a call: Ctrl-C and a busy neighbour are noticed between calls.
     _CALL = 0.05
-    #: Seconds of the call that decides after a slow one.
-    _TRIAL = 0.005
-    _RETRY = 0.5
+    #: Seconds of the call that decides after a slow one, and its steps at least.
+    _TRIAL, _TRIAL_STEPS = 0.005, 8
+    #: Seconds, and steps, after which the other threads are tried again.
+    _RETRY, _RETRY_STEPS = 0.5, 20
     #: Slow calls in a row after which steps are taken alone.
     _SLOW_CALLS = 2
     #: Seconds of a step that are worth sharing.
     _WORTH_SHARING = 3e-6
 
-    #: When the threads of this process are to be tried again.
-    _retry_at = 0.0
+    #: When the threads of this process are to be tried again, and what steps alone took
+    #: of what they should at most, if that was needed of late.
+    _retry_at, _share = 0.0, 1.0
 
     def __init__(self, limit: int, seconds_per_step: float):
         self._limit = limit if seconds_per_step > self._WORTH_SHARING else 1
         alone = time.perf_counter() < Pace._retry_at
         self._threads = 1 if alone else self._limit
-        self._alone = seconds_per_step
+        self._at_most = seconds_per_step
+        self._alone = seconds_per_step * Pace._share
         self._measured: dict[int, float] = {}
         self._patience = self._SLOW_CALLS  # how many more of them
 
@@ -253,9 +258,12 @@ class Pace:
             self._threads, self._patience = self._limit, self._SLOW_CALLS
             self._measured.pop(self._limit, None)
         measured = self._measured.get(self._threads)
-        seconds = self._TRIAL if self._patience == 1 else self._CALL
-        steps = 1 if measured is None else max(1, int(seconds / measured))
-        return self._threads, steps
+        if measured is None:
+            return self._threads, 1
+        steps = int(self._CALL / measured)
+        if self._patience == 1:
+            steps = min(steps, max(self._TRIAL_STEPS, int(self._TRIAL / measured)))
+        return self._threads, max(1, steps)
 
     def expects(self, steps: int) -> float:
         """How many seconds the call of so many steps may take."""
@@ -266,10 +274,13 @@ class Pace:
         self._measured[self._threads] = seconds_per_step
         if self._threads == 1:
             self._alone = seconds_per_step
+            if self._limit > 1:
+                Pace._share = seconds_per_step / self._at_most
         elif seconds_per_step <= self._alone:
-            self._patience = self._SLOW_CALLS
+            self._patience, Pace._share = self._SLOW_CALLS, 1.0
         else:
             self._patience -= 1
             if self._patience == 0:
                 self._threads = 1
-                Pace._retry_at = time.perf_counter() + self._RETRY
+                pause = max(self._RETRY, self._RETRY_STEPS * self._alone)
+                Pace._retry_at = time.perf_counter() + pause

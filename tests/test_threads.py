@@ -24,6 +24,7 @@ PARAMETERS = {"hidden_layer_sizes": (150,), "max_iter": 3, "random_state": 0}
 @pytest.fixture(autouse=True)
 def no_earlier_neighbour(monkeypatch):
     monkeypatch.setattr(threads.Pace, "_retry_at", 0.0)
+    monkeypatch.setattr(threads.Pace, "_share", 1.0)
 
 
 @pytest.fixture
@@ -80,9 +81,35 @@ def test_pace_returns_to_all_threads_when_the_neighbour_has_gone(clock):
     pace.record(2e-4)  # the first step always takes longer: a helper is on its way
     n_threads, steps = pace.next()
     assert n_threads == 2
-    assert 1 < steps == int(threads.Pace._TRIAL / 2e-4)
+    assert steps == int(threads.Pace._TRIAL / 2e-4)
     pace.record(6e-5)
     assert pace.next() == (2, int(threads.Pace._CALL / 6e-5))
+
+
+def test_a_first_step_that_took_very_long_does_not_decide(clock):
+    # as when a thread had to be started, or something to be imported
+    pace = threads.Pace(limit=2, seconds_per_step=1e-4)
+    pace.next()
+    pace.record(6e-3)
+    assert pace.next() == (2, threads.Pace._TRIAL_STEPS)
+    # but nothing takes longer than other calls do
+    pace.record(6e-5)
+    pace.record(2e-2)
+    assert pace.next() == (2, int(threads.Pace._CALL / 2e-2))
+
+
+def test_long_steps_alone_are_many_before_a_retry(clock):
+    # as those of L-BFGS on many rows, which would be tried again after each
+    pace = threads.Pace(limit=2, seconds_per_step=1.0)
+    for _ in range(2):
+        pace.next()
+        pace.record(1.5)
+    alone = 0
+    while pace.next()[0] == 1:
+        clock.now += 1.0
+        pace.record(1.0)
+        alone += 1
+    assert alone == threads.Pace._RETRY_STEPS
 
 
 def test_a_retry_beside_a_neighbour_takes_milliseconds(clock):
@@ -110,17 +137,42 @@ def test_fits_in_a_row_remember_the_busy_neighbour(clock):
     assert threads.Pace(limit=2, seconds_per_step=1e-4).next()[0] == 2
 
 
+def threads_after(*seconds):
+    """Of a new fit whose steps, 1e-4 s at most if alone, took so long on two threads."""
+    pace = threads.Pace(limit=2, seconds_per_step=1e-4)
+    for took in seconds:
+        assert pace.next()[0] == 2
+        pace.record(took)
+    return pace.next()[0]
+
+
+def test_fits_beside_a_neighbour_know_how_fast_steps_alone_were(clock):
+    assert threads_after(8e-5, 8e-5) == 2  # as far as it can know
+    pace = threads.Pace(limit=2, seconds_per_step=2e-4)
+    for seconds in (7e-3, 7e-3, 1e-4):  # the last alone: half of what it may take
+        pace.next()
+        pace.record(seconds)
+    for _ in range(2):
+        clock.now += 2 * threads.Pace._RETRY
+        assert threads_after(8e-5, 8e-5) == 1
+    clock.now += 2 * threads.Pace._RETRY
+    assert threads_after(4e-5, 8e-5) == 2  # the neighbour has gone
+    assert threads_after(8e-5, 8e-5) == 2
+
+
 def test_steps_too_small_to_share_are_taken_alone():
     assert threads.Pace(limit=2, seconds_per_step=1e-7).next()[0] == 1
 
 
-def test_changing_threads_between_calls_does_not_change_the_result(monkeypatch):
+def test_changing_threads_between_calls_does_not_change_the_result(
+    two_threads, monkeypatch
+):
     steady, turns = fit(), iter(range(10**6))
     monkeypatch.setattr(threads.Pace, "next", lambda self: (1 + next(turns) % 2, 2))
     assert_same_bits(fit(), steady)
 
 
-def test_the_look_at_the_last_weights_has_helpers_of_its_own(monkeypatch):
+def test_the_look_at_the_last_weights_has_helpers_of_its_own(two_threads, monkeypatch):
     # those of the training would go on with an update of the weights
     call, helpers = threads.Team.call, []
 
@@ -152,6 +204,7 @@ def test_nobody_waits_for_helpers_that_never_come(two_threads, monkeypatch):
     alone, pool = fit(n_jobs=1), Unwilling()
     monkeypatch.setattr(threads, "_pool", lambda: pool)
     monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
+    monkeypatch.setattr(threads.Pace, "expects", lambda self, steps: 0.0)  # own driver
     assert_same_bits(fit(), alone)
     assert pool.asked == 1
 
@@ -215,7 +268,7 @@ def test_an_interrupted_call_waits_for_its_driver(monkeypatch):
         left.set()
 
     def interrupted(self):
-        while self._claim:  # until it has begun
+        while not self._taker:  # until it has begun
             time.sleep(0.001)
         raise KeyboardInterrupt
 
@@ -240,14 +293,40 @@ def test_helpers_leave_when_the_fit_is_over(two_threads, monkeypatch):
     monkeypatch.setattr(threads.Pace, "next", lambda self: (2, 2))
     fit()
     assert helpers
-    assert all(helper.finished or not helper._claim for helper in helpers)
+    assert all(helper.finished or helper.withdraw() for helper in helpers)
 
 
-def test_helpers_leave_a_team_that_is_idle():
+def test_a_team_can_be_dismissed_again_when_that_was_interrupted(monkeypatch):
+    # one that nobody has begun, and one that takes its time to leave
+    begun, leaves = threading.Event(), threading.Event()
+    team = threads.Team("train_steps", np.dtype(np.float64), threads.team_state())
+    queued = Aside(lambda: None)
+    slow = Aside(lambda: begun.set() or leaves.wait(timeout=60))
+    assert queued.start(Unwilling())
+    assert slow.start(Pool(1, "one thread"))
+    assert begun.wait(timeout=60)
+    team._helpers = {1: queued, 2: slow}
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Aside, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            team.dismiss()
+    leaves.set()
+    team.dismiss()
+    assert slow.finished
+    assert not queued.finished
+    assert not team._helpers
+
+
+def test_helpers_leave_a_team_that_is_idle(two_threads):
     # the state of a team between two calls: no task left, nobody dismissed
     plan, args = small_team()
     team = threads.Team("train_steps", plan.dtype, args[2].team, waits=True)
     team.call(args, 2)
+    assert team._helpers
     for helper in team._helpers.values():
         helper.wait()
     team.dismiss()
@@ -257,16 +336,17 @@ def test_helpers_leave_a_team_that_is_idle():
 def test_a_helper_that_has_left_is_replaced_before_python_hears_of_it(monkeypatch):
     # it may not come to say so while the caller's Python works, as between two epochs
     monkeypatch.setattr(launch, "_free", lambda: 2)
+    monkeypatch.setattr(threads, "_here", lambda: None)  # it may avoid a busy processor
     plan, args = small_team()
     state, interval = args[2].team, sys.getswitchinterval()
     team = threads.Team("train_steps", plan.dtype, state, waits=True)
     unheard = False
-    for _ in range(1000):
+    for _ in range(200):
         team.call(args, 2)
         first = team._helpers[1]
         sys.setswitchinterval(60)  # nobody else gets to run Python
         try:
-            end = time.perf_counter() + 0.02  # time to leave, if it has come
+            end = time.perf_counter() + 0.1  # time to leave, if it has come
             while not state[LEFT] and time.perf_counter() < end:
                 pass
             unheard = bool(state[LEFT]) and not first.finished
@@ -285,20 +365,21 @@ def test_a_helper_stays_for_a_driver_that_is_on_its_way(monkeypatch):
     # looked for, found there, and gone by the time the driver opens its first region
     plan, args = small_team()
     native = cache.ready("train_steps", plan.dtype, (*args, 2, 0))
+    state, left = args[2].team, []
 
     def program(*args):
         if args[-1] == 0:
             time.sleep(0.1)  # many times as long as a helper's patience
+            left.append(int(state[LEFT]))
         native(*args)
 
     monkeypatch.setattr(cache, "ready", lambda *args: program)
     monkeypatch.setattr(launch, "_free", lambda: 2)
-    state = args[2].team
     team = threads.Team("train_steps", plan.dtype, state, waits=True)
     for _ in range(2):
         team.call(args, 2)
-        assert state[LEFT] == 0
     team.dismiss()
+    assert left == [0, 0]
 
 
 @pytest.mark.skipif(
@@ -313,7 +394,7 @@ def test_a_helper_keeps_off_the_processor_of_its_caller(monkeypatch):
             seen.append(os.sched_getaffinity(0))
 
     monkeypatch.setattr(cache, "ready", lambda *args: program)
-    monkeypatch.setattr(launch, "_cores", lambda: 2)
+    monkeypatch.setattr(launch, "_free", lambda: 2)
     pool = Pool(1, "one thread")
     monkeypatch.setattr(threads, "_pool", lambda: pool)
     pool.submit(lambda: None)  # the thread begins with the processors of this one

@@ -6,7 +6,8 @@ State    ``team``, whole numbers on cache lines of their own (``tables``):
          ODD      tasks that workers 1, 3, ... have taken
          DONE     tasks that are finished
          STOP     not 0: all shall leave
-         DRIVEN   not 0: the driver comes or is at work, and may open a region any time
+         DRIVEN   not 0: a driver was called, and may open a region any time until it
+                  says that it goes
          LEFT     helpers that have lost patience: Python may hear of it later
          YIELD    address of the system's function that gives up the processor
 Ticket   names its region and its number of tasks, so one look tells whether there is
@@ -204,7 +205,7 @@ def wait_for_region(team, ticket):
             gone = _read(team, DRIVEN) == 0
             if not gone:
                 _add(team, LEFT, -1)
-    return came
+    return came and not gone
 
 
 @part
