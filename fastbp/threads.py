@@ -267,7 +267,8 @@ class Pace:
 
     def expects(self, steps: int) -> float:
         """How many seconds the call of so many steps may take."""
-        return steps * self._measured.get(self._threads, self._alone)
+        alone = self._measured.get(1, self._at_most)
+        return steps * self._measured.get(self._threads, alone)
 
     def record(self, seconds_per_step: float) -> None:
         """Take note of how long the steps of the last call took."""

@@ -155,6 +155,8 @@ def test_fits_beside_a_neighbour_know_how_fast_steps_alone_were(clock):
     for _ in range(2):
         clock.now += 2 * threads.Pace._RETRY
         assert threads_after(8e-5, 8e-5) == 1
+        # of this one nobody knows: Ctrl-C shall not wait for it if it is long
+        assert threads.Pace(limit=2, seconds_per_step=1.0).expects(1) == 1.0
     clock.now += 2 * threads.Pace._RETRY
     assert threads_after(4e-5, 8e-5) == 2  # the neighbour has gone
     assert threads_after(8e-5, 8e-5) == 2
