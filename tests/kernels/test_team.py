@@ -74,6 +74,7 @@ def test_every_task_is_taken_once_and_seen_by_the_driver():
     def help_as(worker):
         counts.append(help_with(team, takers, tasks, worker))
 
+    team[DRIVEN] = 1  # so they stay until they are told to leave
     helpers = [threading.Thread(target=help_as, args=(worker,)) for worker in (1, 2, 3)]
     for helper in helpers:
         helper.start()
