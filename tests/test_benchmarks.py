@@ -12,6 +12,7 @@ import sklearn.neural_network
 
 from benchmarks import calm, guard, peak, peers, problems, report, session
 from benchmarks.rows import Row, Run
+from fastbp import launch
 
 ROOT = Path(__file__).parents[1]
 
@@ -187,6 +188,7 @@ def test_kernels_agree_with_numpy():
 def test_timings_wait_for_the_rate_that_was_seen(monkeypatch):
     rates = [100, 40, 84, 86, 200, 100, 171]
     monkeypatch.setattr(peak, "gflops", lambda *args: rates.pop(0))
+    monkeypatch.setattr(peak, "seconds_to_pass", lambda: 40e-9)
     monkeypatch.setattr(calm, "_PAUSE", 0)
     gate = calm.Calm(2)
     assert gate.wait()
@@ -197,9 +199,37 @@ def test_timings_wait_for_the_rate_that_was_seen(monkeypatch):
     assert not rates
 
 
+def test_timings_wait_for_processors_that_are_near_each_other(monkeypatch):
+    # one core of the host, which is slow; near cores; far ones, twice; near ones
+    rates, ways = [100, 50, 100, 100, 100, 100], [40e-9, 170e-9, 81e-9, 40e-9, 75e-9]
+    monkeypatch.setattr(peak, "gflops", lambda *args: rates.pop(0))
+    monkeypatch.setattr(peak, "seconds_to_pass", lambda: ways.pop(0))
+    monkeypatch.setattr(calm, "_PAUSE", 0)
+    gate = calm.Calm(2)
+    assert gate.wait()
+    assert gate.wait()
+    assert ways == [75e-9]
+    assert gate.wait()
+    assert not rates
+
+
+def test_one_thread_is_near_itself(monkeypatch):
+    monkeypatch.setattr(peak, "gflops", lambda *args: 100)
+    monkeypatch.delattr(peak, "seconds_to_pass")
+    assert calm.Calm(1).wait()
+
+
 def test_timings_do_not_wait_for_ever(monkeypatch):
     rates = [100, 40]
     monkeypatch.setattr(peak, "gflops", lambda *args: rates.pop(0))
+    monkeypatch.setattr(peak, "seconds_to_pass", lambda: 40e-9)
     gate = calm.Calm(2, patience=0)
     assert gate.wait()
     assert not gate.wait()
+
+
+@pytest.mark.skipif(launch.thread_limit() < 2, reason="takes two processors")
+def test_a_word_takes_longer_to_another_thread_than_to_be_written():
+    # between processors a cache line moves, which takes 10 ns at the least; with both
+    # threads on one processor of the two, each pass takes a time slice of the system's
+    assert 5e-9 < peak.seconds_to_pass() < 1e-3

@@ -70,7 +70,7 @@ def _add(typingctx, words, which, n):
 
 
 @intrinsic
-def _read(typingctx, words, which):
+def read(typingctx, words, which):
     """words[which], and with it all that was written before it."""
 
     def codegen(context, builder, sig, args):
@@ -81,7 +81,7 @@ def _read(typingctx, words, which):
 
 
 @intrinsic
-def _write(typingctx, words, which, value):
+def write(typingctx, words, which, value):
     """words[which] = value, after all that was written before."""
 
     def codegen(context, builder, sig, args):
@@ -93,7 +93,7 @@ def _write(typingctx, words, which, value):
 
 
 @intrinsic
-def _pause(typingctx):
+def pause(typingctx):
     """Let the core's other hardware thread run for a moment."""
 
     def codegen(context, builder, sig, args):
@@ -126,7 +126,7 @@ def _call(typingctx, address):
 
 @part
 def _relax(team, looks):
-    _pause()
+    pause()
     if looks >= _SPINS:
         _call(team[YIELD])
 
@@ -165,7 +165,7 @@ def finish_task(team):
 def wait_for_tasks(team, ticket):
     """The driver waits until all tasks of the ticket's region are done."""
     looks = 0
-    while _read(team, DONE) < (ticket >> TASKS_SHIFT) & _NUMBER:
+    while read(team, DONE) < (ticket >> TASKS_SHIFT) & _NUMBER:
         _relax(team, looks)
         looks += 1
 
@@ -173,17 +173,17 @@ def wait_for_tasks(team, ticket):
 @part
 def is_stopped(team):
     """Whether everyone shall leave as soon as nothing is left half done."""
-    return _read(team, STOP) != 0
+    return read(team, STOP) != 0
 
 
 @part
 def open_region(team, tasks):
     """The driver hands out the tasks 0, ..., tasks - 1."""
     region = region_of(team[TICKET]) + 1
-    _write(team, DONE, 0)
-    _write(team, EVEN, 0)
-    _write(team, ODD, 0)
-    _write(team, TICKET, region << _REGION_SHIFT | tasks << TASKS_SHIFT)
+    write(team, DONE, 0)
+    write(team, EVEN, 0)
+    write(team, ODD, 0)
+    write(team, TICKET, region << _REGION_SHIFT | tasks << TASKS_SHIFT)
 
 
 @part
@@ -197,12 +197,12 @@ def wait_for_region(team, ticket):
     came = gone = False
     while not (came or gone or is_stopped(team)):
         _relax(team, looks)
-        came = region_of(_read(team, TICKET)) != region_of(ticket)
+        came = region_of(read(team, TICKET)) != region_of(ticket)
         looks += 1
-        patience = _PATIENCE if _read(team, DRIVEN) else patience - 1
+        patience = _PATIENCE if read(team, DRIVEN) else patience - 1
         if patience <= 0:
             _add(team, LEFT, 1)
-            gone = _read(team, DRIVEN) == 0
+            gone = read(team, DRIVEN) == 0
             if not gone:
                 _add(team, LEFT, -1)
     return came and not gone
@@ -211,4 +211,4 @@ def wait_for_region(team, ticket):
 @part
 def end_drive(team):
     """The driver reports that it opens no more regions."""
-    _write(team, DRIVEN, 0)
+    write(team, DRIVEN, 0)
