@@ -3,6 +3,7 @@
 Every fit is in a process of its own, whose peak Linux counts.
 """
 
+import functools
 import subprocess
 import sys
 
@@ -48,17 +49,19 @@ _DATA = {
 }
 
 
-def _measure(kind, dtype, what):
-    found = {}
-    for name, package in _PACKAGES.items():
+def _contestants(kind, dtype, what):
+    def measure(package):
         result = subprocess.run(
             [sys.executable, "-c", _PROGRAM, package, kind, dtype, what],
             capture_output=True,
             text=True,
             check=True,
         )
-        found[name] = float(result.stdout)
-    return found
+        return float(result.stdout)
+
+    return {
+        name: functools.partial(measure, package) for name, package in _PACKAGES.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def bench_memory(measured, kind, dtype):
         "memory",
         f"{_DATA[kind]}, (100,): megabytes beyond the data",
         dtype,
-        lambda: _measure(kind, dtype, "memory"),
+        _contestants(kind, dtype, "memory"),
         rounds=1,
         unit="MB",
     )
@@ -86,7 +89,7 @@ def bench_sparse(measured, dtype):
         "ways",
         f"{_DATA['sparse']}, (100,), 2 epochs",
         dtype,
-        lambda: _measure("sparse", dtype, "seconds"),
+        _contestants("sparse", dtype, "seconds"),
         rounds=3,
         unit="s",
     )

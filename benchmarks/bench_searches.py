@@ -7,7 +7,6 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from sklearn.neural_network import MLPClassifier as Theirs
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import ThreadpoolController
 
 import fastbp
 from benchmarks import machine, peers
@@ -66,20 +65,12 @@ def bench_search(race, monkeypatch, what, backend, dtype):
 
         return run
 
-    def limited(blas_threads):
-        search, controller = contestant(Theirs), ThreadpoolController()
-
-        def run():  # processes that are forked have the limit too
-            with controller.limit(limits=blas_threads, user_api="blas"):
-                return search()
-
-        return run
-
-    # joblib's own loky processes limit BLAS so that all of them share the processors
-    theirs = {peers.SKLEARN: contestant(Theirs)}
-    if backend != "loky":
-        counts = sorted({1, machine.threads()})
-        theirs = {peers.sklearn_name(count): limited(count) for count in counts}
+    # processes that are forked have a limit of BLAS too; joblib's own loky processes
+    # limit it so that all of them share the processors
+    if backend == "loky":
+        theirs = {peers.SKLEARN: contestant(Theirs)}
+    else:
+        theirs = peers.on_blas_threads(contestant(Theirs))
 
     scores = {}
 
@@ -160,7 +151,7 @@ def bench_many_models(race, dtype):
         {
             OURS: lambda: fastbp.fit_many(models(fastbp.MLPClassifier), X, y, folds),
             "fastbp, one by one": lambda: one_by_one(fastbp.MLPClassifier),
-            peers.SKLEARN: lambda: one_by_one(Theirs),
+            **peers.on_blas_threads(lambda: one_by_one(Theirs)),
         },
         rounds=3,
         check=check,

@@ -56,7 +56,7 @@ def bench_warm(measured, tmp_path_factory, number, what):
         "start",
         what,
         "float64",
-        lambda: {name: _seconds(name, cache)[number] for name in names},
+        {name: lambda name=name: _seconds(name, cache)[number] for name in names},
         rounds=5,
         unit="s",
     )
@@ -68,7 +68,7 @@ def bench_cold(measured, tmp_path):
         "start",
         "first fit on a machine, nothing compiled",
         "float64",
-        lambda: {OURS: _seconds(OURS, tmp_path / str(next(caches)))[1]},
+        {OURS: lambda: _seconds(OURS, tmp_path / str(next(caches)))[1]},
         rounds=3,
         unit="s",
     )

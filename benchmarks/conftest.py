@@ -149,24 +149,24 @@ def keep(benchmark, row):
 
 @pytest.fixture
 def measured(benchmark, request, calm):
-    """Keep numbers that the benchmark measured by itself, in rounds too.
+    """Keep numbers that the contestants measure by themselves, in rounds too.
 
-    ``measure()`` is one round: a dictionary from contestants to their numbers.
+    A contestant is a function that returns its number.
     """
 
-    def run(group, case, dtype, measure, rounds, unit, facts=None):
-        found = []
+    def run(group, case, dtype, contestants, rounds, unit, facts=None):
+        samples = {name: [] for name in contestants}
         if rounds > 1:
             rounds = _rounds(request, rounds)
 
         def measure_once():
-            calm.wait()
-            found.append(measure())
+            for name, measure in contestants.items():
+                calm.wait()
+                samples[name].append(_rounded(measure()))
 
         benchmark.pedantic(measure_once, rounds=rounds, iterations=1)
         if benchmark.disabled:
             return None
-        samples = {name: [_rounded(one[name]) for one in found] for name in found[0]}
         row = Row(group, case, dtype, machine.threads(), unit, samples, dict(facts or {}))
         return keep(benchmark, row)
 

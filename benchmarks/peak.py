@@ -76,7 +76,10 @@ def _rate(works, seconds):
 
 
 def gflops(dtype, threads, seconds=0.02):
-    """Multiply-adds and adds a second, in 1e9, on so many threads for about so long."""
+    """Multiplications and additions a second, in 1e9, on so many threads.
+
+    Measured for about so many seconds.
+    """
     lanes = simd.lanes(dtype)
     arrays = [np.zeros((_CHAINS + 1) * lanes, dtype) for _ in range(threads)]
     works = [lambda a=a: _multiply_add(a, _STEPS) for a in arrays]

@@ -39,15 +39,8 @@ def of_fastbp(problem, data):
     return _of_estimators(fastbp, problem, data)
 
 
-def of_sklearn(problem, data, blas_threads):
-    train = _of_estimators(sklearn.neural_network, problem, data)
-    controller = ThreadpoolController()  # looking for the libraries is not timed
-
-    def limited(epochs):
-        with controller.limit(limits=blas_threads, user_api="blas"):
-            return train(epochs)
-
-    return limited
+def of_sklearn(problem, data):
+    return _of_estimators(sklearn.neural_network, problem, data)
 
 
 def _of_estimators(package, problem, data):
@@ -353,9 +346,21 @@ PEERS = {
 SKLEARN = "scikit-learn"
 
 
-def sklearn_name(blas_threads: int) -> str:
-    """The contestant that scikit-learn is on so many BLAS threads."""
-    return f"{SKLEARN}, {blas_threads} BLAS thread{'s' * (blas_threads > 1)}"
+def on_blas_threads(function: Callable) -> dict[str, Callable]:
+    """scikit-learn's contestants: its function on one and on all BLAS threads."""
+    controller = ThreadpoolController()  # looking for the libraries is not timed
+
+    def limited(blas_threads):
+        def run(*arguments):
+            with controller.limit(limits=blas_threads, user_api="blas"):
+                return function(*arguments)
+
+        return run
+
+    return {
+        f"{SKLEARN}, {n} BLAS thread{'s' * (n > 1)}": limited(n)
+        for n in sorted({1, machine.threads()})
+    }
 
 
 def missing() -> list[str]:
@@ -387,9 +392,8 @@ def agreement(trainers, problem, dtype):
 
 def contestants(problem, data, without=()):
     """fastbp and the peers, but those whose names begin with one of ``without``."""
-    found = {OURS: of_fastbp(problem, data)}
-    for threads in sorted({1, machine.threads()}):
-        found[sklearn_name(threads)] = of_sklearn(problem, data, threads)
+    theirs = on_blas_threads(of_sklearn(problem, data))
+    found = {OURS: of_fastbp(problem, data), **theirs}
     for name, (peer, _) in PEERS.items():
         if name not in missing() and not name.startswith(tuple(without)):
             found[name] = peer(problem, data)

@@ -40,9 +40,10 @@ _RATIOS = (
     "A ratio above 1 means that fastbp is sooner. Contestants take turns in every round; "
     "a ratio is the median of the rounds' ratios. Each has as many threads as the row "
     "says; in fits, scores and searches scikit-learn has the better of that and one BLAS "
-    "thread. *Of peak*: useful flops a second over those of a loop that only multiplies "
-    "and adds registers, timed in the same rounds. *Swing*: the upper over the lower "
-    "quartile of fastbp's seconds. Memory is measured once, of a process of its own."
+    "thread, but where joblib's processes share them out. *Of peak*: useful flops a "
+    "second over those of a loop that only multiplies and adds registers, timed in the "
+    "same rounds. *Swing*: the upper over the lower quartile of fastbp's seconds. Memory "
+    "is measured once, of a process of its own."
 )
 
 _APART = (
