@@ -41,7 +41,7 @@ _STORY = (
 
 
 class AsTold:
-    """Sorts the examples as README tells of them; sphinx-gallery makes one a folder."""
+    """Sorts the examples by ``_STORY``; sphinx-gallery makes one a folder."""
 
     def __init__(self, folder):
         self.folder = folder

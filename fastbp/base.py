@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import (
@@ -201,7 +201,7 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         dropout = parameters.dropout_rates(self, len(hidden))
         parameters.check_frozen_layers(self, len(hidden))
         goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
-        told = X, y, given.sample_weight
+        told = self._told(X, y, given.sample_weight, numbers)
         X, y = self._check_X_y(X, y, reset=not goes_on)
         chosen = slice(None) if numbers is None else numbers
         sample_weight = _checked_sample_weight(given.sample_weight, X, chosen)
@@ -255,7 +255,10 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             if optimizer is None:
                 outcome = self._minimize(plan, weights, rows, goes_on, events)
             else:
-                history = self._history(given) if goes_on else training.History()
+                objective = labels.loss, labels.extras, dropout
+                history = training.History()
+                if goes_on:
+                    history = self._history(given, objective)
                 restores = self.restore_best_weights and not incremental
                 history.keeps_best = self.early_stopping or restores
                 trainer = training.Trainer(
@@ -263,11 +266,11 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
                     *(random_state, validation),
                 )
                 trainer.run(n_epochs, events)
-                outcome = self._trained(trainer, incremental)
+                outcome = self._trained(trainer, incremental, objective)
         finally:
             events.close()
         self._check_finite(outcome)
-        weights = outcome.weights
+        weights, before = outcome.weights, dict(vars(self))
         if not goes_on or optimizer is None:  # of another model
             for name in ("_best_coefs", "_best_intercepts"):
                 vars(self).pop(name, None)
@@ -282,8 +285,20 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             _random_state=random_state,
             _resumed_seed=seed if incremental else None,
         )
-        events.finish(lambda: weights)
+        try:
+            events.finish(lambda: weights)
+        except BaseException:  # a callback's
+            vars(self).clear()
+            vars(self).update(before)
+            raise
         return outcome.report
+
+    def _told(self, X, y, sample_weight, numbers) -> tuple:
+        """X, y and the weights that callbacks hear of: those of the rows to fit."""
+        told = X, y, sample_weight
+        if numbers is None or not getattr(self, "_skl_callbacks", None):
+            return told
+        return tuple(None if a is None else _safe_indexing(a, numbers) for a in told)
 
     @contextmanager
     def _names_kept_on_failure(self):
@@ -418,7 +433,7 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             extras=labels.extras._replace(**extras),
         )
 
-    def _trained(self, trainer, incremental) -> Outcome:
+    def _trained(self, trainer, incremental, objective) -> Outcome:
         """What the epochs of a stochastic solver have found."""
         history, validation = trainer.history, trainer.validation
         decides = validation is not None and validation.decides
@@ -434,6 +449,7 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             "_no_improvement_count": history.no_improvement_count,
             "_optimizer": trainer.optimizer,
             "_scored_by": None,
+            "_objective": objective,
         }
         if decides and validation.goes_on:
             found["_scored_by"] = (self.scoring,)
@@ -470,14 +486,17 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         diverged = history.diverged and "_best_coefs" not in found
         return Outcome(weights, found, diverged, report)
 
-    def _history(self, given) -> training.History:
+    def _history(self, given, objective) -> training.History:
         """What earlier calls recorded; whatever they did not begins anew.
 
-        The best score, and its weights, mean something as long as the scorer is the same
-        and rows are held out, not given to each call.
+        The best loss and the patience mean something as long as the ``objective`` is the
+        same: the loss and what belongs to it. The best score, and its weights, as long as
+        the scorer is the same too, and rows are held out, not given to each call.
         """
         history = training.History(samples_seen=getattr(self, "t_", 0))
         history.loss_curve = list(getattr(self, "loss_curve_", []))
+        if getattr(self, "_objective", objective) != objective:
+            return history
         history.no_improvement_count = getattr(self, "_no_improvement_count", 0)
         best_loss = getattr(self, "best_loss_", None)
         if best_loss is not None:

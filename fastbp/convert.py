@@ -17,7 +17,7 @@ from fastbp.tables import ACTIVATIONS
 #: State of one package that means nothing to the other.
 _PRIVATE = (
     *("_optimizer", "_random_state", "_resumed_seed", "_skl_callbacks"),
-    "_scored_by",
+    *("_scored_by", "_objective", "_checked_parameters"),
 )
 
 

@@ -102,7 +102,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     shuffle : bool, default=True
         Whether to draw a new order of the rows for every epoch.
     random_state : int, RandomState instance or None, default=None
-        Draws the initial weights and the order of the rows.
+        Draws the initial weights, the order of the rows, the rows that
+        ``early_stopping`` holds out, and the seed of dropout.
     tol : float, default=1e-4
         The training stops when the loss has not improved by ``tol`` for more than
         ``n_iter_no_change`` epochs in a row.
@@ -192,7 +193,7 @@ estimator, default='glorot_uniform'
     loss_curve_ : list of float
         Mean loss over the batches of each epoch, each taken before its update.
     loss_, best_loss_ : float
-        Its last and its smallest value.
+        Its last and its smallest value; with ``early_stopping`` ``best_loss_`` is None.
     n_iter_ : int
         Epochs run.
     t_ : int
@@ -316,7 +317,12 @@ estimator, default='glorot_uniform'
         ------
         ValueError
             If a parameter is out of its range, the data are not finite or of
-            inconsistent length, all weights are zero, or the training diverged.
+            inconsistent length, all weights are zero, the training diverged, or
+            'lbfgs' is to use validation rows or dropout.
+        TypeError
+            If a parameter, the targets or a loss are of a kind that cannot be used.
+        ImportError
+            If ``progress_bar`` is True without tqdm.
         """
         self._check_parameters()
         return self._fit(X, y, Given(sample_weight, X_val, y_val, sample_weight_val))
@@ -682,7 +688,7 @@ n_features_in_, feature_names_in_
             everything else is converted to float64. It is never modified, and is
             copied only if it is not C-contiguous, or not CSR.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Numbers; not negative for ``loss='poisson'``.
+            Numbers; not negative for ``loss='poisson'``, positive for 'gamma'.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row in the loss; every row counts 1 without it.
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
@@ -702,7 +708,12 @@ n_features_in_, feature_names_in_
         ------
         ValueError
             If a parameter is out of its range, the data are not finite or of
-            inconsistent length, all weights are zero, or the training diverged.
+            inconsistent length, all weights are zero, the training diverged, or
+            'lbfgs' is to use validation rows or dropout.
+        TypeError
+            If a parameter, the targets or a loss are of a kind that cannot be used.
+        ImportError
+            If ``progress_bar`` is True without tqdm.
         """
         self._check_parameters()
         return self._fit(X, y, Given(sample_weight, X_val, y_val, sample_weight_val))

@@ -30,7 +30,8 @@ class LayerReport(NamedTuple):
     gradient_rms: float
     #: Root mean square of the weights.
     weight_rms: float
-    #: Norm of the optimizer's update over that of the weights; NaN without moments.
+    #: Norm of the optimizer's update, as its moments tell (without look-ahead and weight
+    #: decay), over that of the weights; NaN without moments.
     update_ratio: float
     #: Share of the units that are 0 for all rows; 0 but for 'relu'.
     dead: float
@@ -118,9 +119,8 @@ def _verdict(layers: list[LayerReport]) -> str:
     dead = max(layer.dead for layer in layers)
     saturated = max(layer.saturated for layer in layers)
     updates = np.array([layer.update_ratio for layer in layers])
-    if gradients[-1] == 0:
+    if gradients[-1] == 0 and dead < 1:
         return "No gradient: the loss of these rows cannot become smaller."
-    ratio = gradients[0] / gradients[-1]
     if dead > _MANY:
         return (
             f"Dead units: {dead:.0%} of a layer are 0 for all rows. Try "
@@ -132,6 +132,7 @@ def _verdict(layers: list[LayerReport]) -> str:
             f"Saturated: {saturated:.0%} of a layer's values are near a bound of its "
             "activation. Scale the data, or try activation='relu'."
         )
+    ratio = gradients[0] / gradients[-1]
     if ratio < _VANISHING:
         return (
             f"Vanishing gradients: that of the first layer is {ratio:.1e} times that of "

@@ -1,4 +1,4 @@
-"""The weights that training starts from: drawn, or those of a fitted model."""
+"""The weights that training starts from, drawn at random."""
 
 from collections.abc import Sequence
 from itertools import pairwise

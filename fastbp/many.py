@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Event
 from typing import Any, TypeVar
 
 import numpy as np
@@ -122,9 +123,12 @@ def fit_many(
 
     reports: dict[int, Callable[[], None]] = {}
     errors: dict[int, BaseException] = {}
+    interrupted = Event()
 
     def fit_in_turn(numbers: list[int]) -> None:
         for i in numbers:
+            if interrupted.is_set():
+                break
             try:
                 reports[i] = fit(i)
             except Exception as error:
@@ -142,6 +146,7 @@ def fit_many(
             for future in futures:
                 future.result()
         except BaseException:  # Ctrl-C: what has not begun shall not
+            interrupted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for i in sorted(reports):
@@ -170,12 +175,16 @@ def _row_numbers(rows: ArrayLike | None, n_samples: int) -> np.ndarray:
         return np.arange(n_samples)
     numbers = np.asarray(rows)
     if numbers.dtype == bool:
+        if numbers.shape != (n_samples,):
+            raise ValueError(
+                f"folds have a mask of shape {numbers.shape}; X has {n_samples} rows."
+            )
         numbers = np.flatnonzero(numbers)
     if numbers.ndim != 1 or numbers.dtype.kind not in "ui" or numbers.size == 0:
         raise ValueError("folds must hold arrays of row numbers, each with one at least.")
     if numbers.min() < -n_samples or numbers.max() >= n_samples:
         raise ValueError(f"folds have numbers of rows that X, of {n_samples}, has not.")
-    return numbers % n_samples
+    return numbers.astype(np.int64) % n_samples
 
 
 def _work(estimator: BaseMLP, rows: np.ndarray, X: Any) -> float:

@@ -2,7 +2,7 @@
 
 One native call takes the steps of an epoch, of a slice of it short enough for Ctrl-C and
 printed progress to stay responsive, or of several short epochs that nobody looks at one
-by one. All rules are scikit-learn's.
+by one. The rules are scikit-learn's, but for what it does not have.
 """
 
 import math
@@ -38,7 +38,8 @@ class Rows(NamedTuple):
 class History:
     """What scikit-learn's fitted attributes record of the training.
 
-    All but the first four continue over warm fits and calls of ``partial_fit``.
+    The curve, the best and the counts continue over warm fits and calls of
+    ``partial_fit`` as far as they are of the same objective, scorer and rows.
     """
 
     n_iter: int = 0  # epochs of this call
@@ -189,7 +190,7 @@ def has_diverged(plan: network.Layout, losses: Any) -> bool:
     """Whether losses tell that training cannot recover: one is NaN or infinite.
 
     Poisson's may be infinite for a while: where a prediction underflows and the target
-    is not 0, the gradient is finite and leads back. So may Gamma's.
+    is not 0, the gradient is finite and leads back. So may Gamma's, where one overflows.
     """
     if math.isfinite(np.add.reduce(losses, axis=None)):  # as nearly always
         return False

@@ -57,8 +57,11 @@ def mean_loss(
             y = targets.reshape(len(p), -1).astype(np.float64)
             if kind == "own":
                 assert own_loss is not None
-                unused = np.zeros(p.shape[1])
-                rows = np.array([own_loss(y[i], p[i], unused) for i in range(len(p))])
+                unused, each = np.zeros(p.shape[1]), zip(y, p, strict=True)
+                try:
+                    rows = np.array([own_loss(*row, unused) for row in each])
+                except Exception:  # as the kernels take it
+                    return np.nan
             else:
                 rows = _outputs_losses(kind, extras, p, y, eps)
     return float(np.average(rows, weights=sample_weight))
@@ -70,7 +73,7 @@ def _outputs_losses(kind, extras, p, y, eps) -> np.ndarray:
     if kind == "logistic":
         return -np.log(np.clip(np.where(y > 0.5, p, 1 - p), eps, 1 - eps)).sum(axis=1)
     if kind == "exp":
-        return (xlogy(y, y / p) + d).sum(axis=1)
+        return (xlogy(y, np.where(y == 0, 1, y / p)) + d).sum(axis=1)
     if kind == "gamma":
         return (y / p - 1 - np.log(y / p)).sum(axis=1)
     if kind == "absolute_error":

@@ -412,7 +412,7 @@ def test_gamma_deviance_is_scikit_learns():
 
 
 def test_quantiles_cover_their_share_and_never_cross():
-    """Uniform noise has known quantiles; L-BFGS finds those of the rows."""
+    """Uniform noise has known quantiles."""
     n, levels = 4000, [0.1, 0.5, 0.75]
     x = RNG.uniform(-1, 1, (n, 1))
     y = x[:, 0] + RNG.uniform(0, 1, n)
@@ -511,6 +511,25 @@ def test_an_own_loss_that_raises_is_a_training_that_diverges(capfd):
     with pytest.raises(ValueError, match="Solver produced a non-finite loss"):
         model.set_params(learning_rate_init=0.1).fit(X, T[:, 0] - 2)
     assert capfd.readouterr().err == ""
+
+
+def test_an_own_loss_that_raises_on_validation_rows_loses_no_model():
+    model = MLPRegressor(refuses_much, **{**QUICK, "max_iter": 500}, tol=0.0)
+    model.set_params(learning_rate_init=0.1, restore_best_weights=True)
+    y = T[:, 0] - 2
+    with pytest.warns(ConvergenceWarning, match="diverged.*best validation score"):
+        model.fit(X, y, X_val=X, y_val=y)
+    assert np.isfinite(model.score(X, y))
+    assert np.isnan(model.validation_loss_curve_[-1])
+
+
+def test_the_poisson_loss_of_nothing_where_nothing_is_predicted_is_0():
+    rows, none = np.ones((40, 1), np.float32), np.zeros(40)
+    model = MLPRegressor("poisson", hidden_layer_sizes=(), max_iter=1, warm_start=True)
+    model.fit(rows, none + 1)
+    model.intercepts_[0][:] = -200  # e to this power is 0 in float32
+    model.set_params(learning_rate_init=1e-30).fit(rows, none, X_val=rows, y_val=none)
+    assert model.validation_loss_curve_ == [0.0]
 
 
 def test_an_own_loss_must_be_compiled_and_have_its_gradient():
@@ -1251,3 +1270,9 @@ def test_bad_parameters_are_named(bad):
     ((name, _),) = bad.items()
     with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of MLPC"):
         MLPClassifier(**{**QUICK, **bad}).fit(X, Y)
+
+
+def test_dead_units_are_named_when_no_gradient_is_left():
+    model = MLPRegressor(**QUICK, alpha=0.0).fit(X, T)
+    model.intercepts_[1][:] = -1e6
+    assert model.gradient_report(X, T).verdict.startswith("Dead units: 100%")

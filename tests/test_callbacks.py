@@ -107,3 +107,25 @@ def test_epochs_inside_a_search_are_told():
 def test_without_callbacks_nothing_is_kept():
     model = MLPClassifier((4,), max_iter=2, random_state=0).fit(X, Y)
     assert not [name for name in vars(model) if "callback" in name]
+
+
+class Fails(Recorder):
+    """Raises when the fit is over."""
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "fit":
+            raise RuntimeError("disk full")
+        return False
+
+
+def test_an_error_at_the_end_of_a_fit_leaves_the_model_as_it_was():
+    model = MLPClassifier(max_iter=3, random_state=0).fit(X, Y)
+    before = model.predict_proba(X)
+    with pytest.raises(RuntimeError, match="disk full"):
+        model.set_callbacks(Fails()).fit(X[:, :5], Y)
+    assert np.array_equal(model.predict_proba(X), before)
+    assert model.n_features_in_ == len(model.coefs_[0]) == X.shape[1]
+    new = MLPClassifier(max_iter=3).set_callbacks(Fails())
+    with pytest.raises(RuntimeError, match="disk full"):
+        new.fit(X, Y)
+    assert not [name for name in vars(new) if name.endswith("_")]

@@ -236,6 +236,26 @@ def test_a_warm_refit_with_another_loss_has_its_output():
     assert (model.predict(X) > 0).all()
 
 
+def test_a_warm_refit_with_another_loss_begins_its_best_anew():
+    # weights of the old loss mean nothing behind the new output, nor does its best score
+    y = np.maximum(5 + X[:, 0], 0.1)
+    model = MLPRegressor(**SMALL | {"max_iter": 500}, early_stopping=True)
+    model.set_params(learning_rate_init=0.01, warm_start=True).fit(X, y)
+    assert model.n_iter_ < 500  # it was stopped, so patience is at its end
+    model.set_params(loss="poisson").fit(X, y)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert len(model.validation_scores_) == model.n_iter_ > 1
+    assert model.score(X, y) > 0.5  # e to the power of the old outputs is far off
+
+
+def test_a_warm_refit_with_label_smoothing_has_its_own_best_loss():
+    model = MLPClassifier(**SMALL | {"max_iter": 2000}, tol=1e-3, warm_start=True)
+    before = model.fit(X, Y).best_loss_
+    model.set_params(label_smoothing=0.2).fit(X, Y)
+    assert model.n_iter_ > model.n_iter_no_change  # no loss was compared with another's
+    assert model.best_loss_ == min(model.loss_curve_[-model.n_iter_ :]) > before
+
+
 def test_a_model_predicts_in_its_own_dtype():
     for few_or_many in (X[:2], X):
         for fitted, asked in ((np.float32, np.float64), (np.float64, np.float32)):

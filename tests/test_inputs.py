@@ -1013,7 +1013,6 @@ def test_assigned_weights_of_other_types(change):
     np.testing.assert_allclose(*predictions, rtol=rtol)
 
 
-@pytest.mark.filterwarnings("ignore:fastbp rebuilds an unreadable compile cache")
 @pytest.mark.parametrize("dtype", [np.int64, np.float16, np.longdouble, ">f8"])
 def test_assigned_weights_that_no_program_is_made_for(dtype):
     change = cast_all(dtype)
@@ -1021,9 +1020,6 @@ def test_assigned_weights_that_no_program_is_made_for(dtype):
     ours = with_assigned(MLPRegressor, change)
     rtol = 1e-2 if dtype is np.float16 else 1e-10  # float16 has 11 bits
     np.testing.assert_allclose(ours, theirs, rtol=rtol)
-
-
-# Not supported yet
 
 
 # Divergence

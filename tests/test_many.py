@@ -1,6 +1,7 @@
 """Many models at once, and searches in threads: the same results as one by one."""
 
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -319,3 +320,77 @@ def test_threads_are_for_fastbps_estimators_only():
     Witness.seen.clear()
     GridSearchCV(Witness(), {"alpha": [1, 2]}, cv=2, refit=False).fit(X, Y)
     assert set(Witness.seen) <= {"LokyBackend", "SequentialBackend"}
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int32"])
+def test_rows_may_be_numbered_in_any_integers(solver, dtype):
+    options = {**QUICK, "solver": solver}
+    rows = np.arange(200)
+    (model,) = fit_many([MLPClassifier(**options)], X, Y, [rows.astype(dtype)])
+    assert same(model, MLPClassifier(**options).fit(X[rows], Y[rows]))
+
+
+def test_a_mask_has_a_place_for_every_row():
+    for mask in (np.ones(100, bool), np.arange(len(X) + 1) < 100):
+        with pytest.raises(ValueError, match=f"mask of shape .*; X has {len(X)} rows"):
+            fit_many([MLPClassifier(**QUICK)], X, Y, [mask])
+
+
+class Callback:
+    """Says and does nothing."""
+
+    def setup(self, estimator, context):
+        """Nothing to prepare."""
+
+    def teardown(self, estimator, context):
+        """Nothing to tidy up."""
+
+    def on_fit_task_begin(self, estimator, context):
+        """Nothing to look at."""
+
+    def on_fit_task_end(self, estimator, context):
+        """Nothing to say."""
+
+
+def test_callbacks_hear_of_the_rows_of_the_fold():
+    pytest.importorskip("sklearn.callback", reason="new in scikit-learn 1.9")
+    seen = []
+
+    class Look(Callback):
+        def on_fit_task_begin(self, estimator, context, *, X, y, metadata):
+            seen.append((X, y, metadata["sample_weight"]))
+
+    model = MLPClassifier(**QUICK).set_callbacks(Look())
+    fit_many([model], X, Y, [TRAIN[0]], sample_weight=WEIGHTS)
+    assert len(seen) == 1 + QUICK["max_iter"]
+    for told in seen:
+        for found, whole in zip(told, (X, Y, WEIGHTS), strict=True):
+            np.testing.assert_array_equal(found, whole[TRAIN[0]])
+
+
+@pytest.mark.skipif(launch.thread_limit() < 2, reason="two fits at a time")
+def test_no_fit_begins_after_an_interrupt():
+    pytest.importorskip("sklearn.callback", reason="new in scikit-learn 1.9")
+    both = threading.Event()
+
+    class Interrupts(Callback):
+        def on_fit_task_begin(self, estimator, context):
+            assert both.wait(60)
+            raise KeyboardInterrupt
+
+    class Waits(Callback):
+        def on_fit_task_begin(self, estimator, context):
+            both.set()
+
+        def on_fit_task_end(self, estimator, context):
+            if context.task_name == "fit":
+                time.sleep(0.5)  # in which the caller hears of the interrupt
+
+    generator = np.random.RandomState(0)  # the three that share it are one task
+    group = [MLPClassifier(**{**QUICK, "random_state": generator}) for _ in range(3)]
+    group[0].set_callbacks(Waits())
+    longest = MLPClassifier(**{**QUICK, "max_iter": 100}).set_callbacks(Interrupts())
+    with pytest.raises(KeyboardInterrupt):
+        fit_many([*group, longest], X, Y, n_jobs=2)
+    assert [hasattr(model, "coefs_") for model in group] == [True, False, False]

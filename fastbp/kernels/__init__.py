@@ -2,7 +2,8 @@
 
 Each function can be called from Python, where shapes and dtypes are checked, and from
 your own ``@numba.njit`` functions, where a wrong dtype does not compile and a wrong shape
-raises ValueError. They run on the same register tiles as the estimators, in parallel: on
+raises ValueError; what values arrays hold is checked from Python only, but for class
+numbers. They run on the same register tiles as the estimators, in parallel: on
 fastbp's own threads, or called from ``@njit`` code on Numba's (whose 'workqueue' layer
 ends a process in which two threads do so at once). The bits of a result do not depend on
 the number of threads.

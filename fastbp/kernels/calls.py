@@ -9,7 +9,7 @@ import numpy as np
 
 from fastbp import cache, launch, threads
 from fastbp.kernels.arrays import packed_columns
-from fastbp.tables import IDENTITY, UPDATE_RUN, Product, Room
+from fastbp.tables import CACHE_LINE, IDENTITY, UPDATE_RUN, Product, Room
 
 #: Rows of a product or a loss that one task takes at most.
 _BLOCK_ROWS = 192
@@ -18,8 +18,6 @@ _BLOCK_ROWS = 192
 _LOSS_FLOPS = 150
 #: The same of an element of an update, which waits for memory.
 _UPDATE_FLOPS = 16
-#: Bytes of a cache line.
-_LINE = 64
 #: Scratch memory that is kept between two calls, and of how many bytes at most. A call
 #: takes it away, so that no other can have it too.
 _spare: deque = deque(maxlen=1)
@@ -41,15 +39,15 @@ def _borrow(dtype, *sizes):
 
     Fresh memory costs more than a small product: the system clears each page of it.
     """
-    line = _LINE // dtype.itemsize  # each begins on a line of its own
+    line = CACHE_LINE // dtype.itemsize  # each begins on a line of its own
     n_bytes = (sum(sizes) + len(sizes) * line) * dtype.itemsize
     try:
         memory = _spare.pop()
     except IndexError:  # another thread has it, or nobody has used any
         memory = _NO_MEMORY
     if memory.size < n_bytes:
-        memory = np.empty(n_bytes + _LINE, np.uint8)
-        memory = memory[-memory.ctypes.data % _LINE :]
+        memory = np.empty(n_bytes + CACHE_LINE, np.uint8)
+        memory = memory[-memory.ctypes.data % CACHE_LINE :]
     elements, arrays, at = memory[:n_bytes].view(dtype), [], 0
     for size in sizes:
         arrays.append(elements[at : at + size])
