@@ -38,8 +38,9 @@ class Rows(NamedTuple):
 class History:
     """What scikit-learn's fitted attributes record of the training.
 
-    The curve, the best and the counts continue over warm fits and calls of
-    ``partial_fit`` as far as they are of the same objective, scorer and rows.
+    ``samples_seen`` and ``loss_curve`` continue over warm fits and calls of
+    ``partial_fit``; the best and the patience as long as the objective is the same,
+    scores as long as the scorer and the rows are, too.
     """
 
     n_iter: int = 0  # epochs of this call
