@@ -248,10 +248,11 @@ def test_a_warm_refit_with_another_loss_begins_its_best_anew():
     assert model.score(X, y) > 0.5  # e to the power of the old outputs is far off
 
 
-def test_a_warm_refit_with_label_smoothing_has_its_own_best_loss():
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.2}, {"dropout": 0.5}])
+def test_a_warm_refit_for_another_objective_has_its_own_best_loss(change):
     model = MLPClassifier(**SMALL | {"max_iter": 2000}, tol=1e-3, warm_start=True)
     before = model.fit(X, Y).best_loss_
-    model.set_params(label_smoothing=0.2).fit(X, Y)
+    model.set_params(**change).fit(X, Y)
     assert model.n_iter_ > model.n_iter_no_change  # no loss was compared with another's
     assert model.best_loss_ == min(model.loss_curve_[-model.n_iter_ :]) > before
 
