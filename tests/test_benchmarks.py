@@ -232,6 +232,7 @@ def test_timings_do_not_wait_for_ever(monkeypatch):
 @pytest.mark.skipif(launch.thread_limit() < 2, reason="takes two processors")
 def test_a_word_goes_to_and_fro_between_two_threads():
     words = np.zeros(8, np.int64)
+    peak._pass_to_and_fro(words, 2 * peak._PASSES)  # compiles
     second = threading.Thread(target=peak._pass_to_and_fro, args=(words, 1))
     second.start()
     second.join(0.1)
