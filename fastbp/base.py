@@ -255,7 +255,8 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
             if optimizer is None:
                 outcome = self._minimize(plan, weights, rows, goes_on, events)
             else:
-                objective = labels.loss, labels.extras, dropout
+                class_weight = getattr(self, "class_weight", None)
+                objective = self.loss, labels.extras, dropout, class_weight
                 history = training.History()
                 if goes_on:
                     history = self._history(given, objective)
@@ -490,8 +491,9 @@ class BaseMLP(Parameters, Predictor, CallbackSupportMixin, BaseEstimator):
         """What earlier calls recorded; whatever they did not begins anew.
 
         The best loss and the patience mean something as long as the ``objective`` is the
-        same: the loss and what belongs to it. The best score, and its weights, as long as
-        the scorer is the same too, and rows are held out, not given to each call.
+        same: the loss, what belongs to it, and the weights of the classes. The best
+        score, and its weights, as long as the scorer is the same too, and rows are held
+        out, not given to each call.
         """
         history = training.History(samples_seen=getattr(self, "t_", 0))
         history.loss_curve = list(getattr(self, "loss_curve_", []))

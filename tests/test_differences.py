@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from numba import njit
 from scipy.optimize import approx_fprime
 from sklearn import neural_network as reference
 from sklearn.datasets import make_classification, make_regression
@@ -248,13 +249,37 @@ def test_a_warm_refit_with_another_loss_begins_its_best_anew():
     assert model.score(X, y) > 0.5  # e to the power of the old outputs is far off
 
 
-@pytest.mark.parametrize("change", [{"label_smoothing": 0.2}, {"dropout": 0.5}])
-def test_a_warm_refit_for_another_objective_has_its_own_best_loss(change):
+@pytest.mark.parametrize(
+    ("first", "change"),  # each makes the loss larger
+    [
+        ({}, {"label_smoothing": 0.2}),
+        ({}, {"dropout": 0.5}),
+        ({"class_weight": {0: 0.1, 1: 3.0}}, {"class_weight": None}),
+    ],
+)
+def test_a_warm_refit_for_another_objective_has_its_own_best_loss(first, change):
     model = MLPClassifier(**SMALL | {"max_iter": 2000}, tol=1e-3, warm_start=True)
-    before = model.fit(X, Y).best_loss_
+    before = model.set_params(**first).fit(X, Y).best_loss_
     model.set_params(**change).fit(X, Y)
     assert model.n_iter_ > model.n_iter_no_change  # no loss was compared with another's
     assert model.best_loss_ == min(model.loss_curve_[-model.n_iter_ :]) > before
+
+
+def test_a_warm_refit_with_another_own_loss_has_its_own_best_loss():
+    @njit
+    def squared_error(y, z, gradient):
+        gradient[0] = z[0] - y[0]
+        return gradient[0] ** 2 / 2
+
+    @njit
+    def a_thousandth(y, z, gradient):
+        gradient[0] = (z[0] - y[0]) / 1000
+        return (z[0] - y[0]) ** 2 / 2000
+
+    model = MLPRegressor(**SMALL, loss=a_thousandth, warm_start=True).fit(X, T[:, 0])
+    model.set_params(loss=squared_error, max_iter=100).fit(X, T[:, 0])
+    assert model.n_iter_ > model.n_iter_no_change + 2  # none was compared with another's
+    assert model.best_loss_ == min(model.loss_curve_[-model.n_iter_ :])
 
 
 def test_a_model_predicts_in_its_own_dtype():
