@@ -29,6 +29,7 @@ import os
 import threading
 import time
 import weakref
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,15 @@ from fastbp import cache
 
 #: Flops a second, two for a multiply-add, that one core is assumed to reach at least.
 _FLOPS = {4: 50e9, 8: 25e9}
+
+
+#: In a thread whose work may become worthless: set when it has. Ctrl-C reaches the main
+#: thread only, and so do errors of other fits.
+abandoned: ContextVar[threading.Event | None] = ContextVar("abandoned", default=None)
+
+
+class AbandonedError(BaseException):
+    """Nobody wants the result of this thread's work any more."""
 
 
 class _Call:
@@ -62,6 +72,9 @@ class _Call:
         self._asleep.acquire()
 
     def __enter__(self) -> int:
+        worthless = abandoned.get()
+        if worthless is not None and worthless.is_set():
+            raise AbandonedError
         try:
             with _counting:
                 _ended.pop(threading.get_ident(), None)

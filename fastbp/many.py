@@ -55,6 +55,8 @@ def fit_many(
         If an estimator is of another class.
     ValueError
         As for ``fit``, for the first estimator that fails; the others are fitted.
+    KeyboardInterrupt
+        After Ctrl-C. Estimators whose fits were not at their end are as they were.
 
     Examples
     --------
@@ -123,12 +125,11 @@ def fit_many(
 
     reports: dict[int, Callable[[], None]] = {}
     errors: dict[int, BaseException] = {}
-    interrupted = Event()
+    worthless = Event()
 
     def fit_in_turn(numbers: list[int]) -> None:
+        launch.abandoned.set(worthless)
         for i in numbers:
-            if interrupted.is_set():
-                break
             try:
                 reports[i] = fit(i)
             except Exception as error:
@@ -145,8 +146,8 @@ def fit_many(
         try:
             for future in futures:
                 future.result()
-        except BaseException:  # Ctrl-C: what has not begun shall not
-            interrupted.set()
+        except BaseException:  # Ctrl-C
+            worthless.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for i in sorted(reports):

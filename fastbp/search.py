@@ -5,11 +5,13 @@ side without processes to start, data to send and modules to import; kernels are
 and loaded once. Everything else is scikit-learn's own code, so are the results.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from threading import Event
 from typing import Any, Self
 
 from joblib import parallel_config
-from joblib.parallel import get_active_backend
+from joblib.parallel import ThreadingBackend, get_active_backend
 from sklearn import model_selection
 from sklearn.pipeline import Pipeline
 
@@ -25,6 +27,34 @@ def _trains_in_threads(estimator: Any) -> bool:
     return isinstance(estimator, BaseMLP)
 
 
+class SearchThreads(ThreadingBackend):
+    """joblib's threads, whose fits end when it needs their results no more.
+
+    That is after Ctrl-C, and after an error that ends the search.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._worthless = Event()
+
+    def submit(self, func: Callable, callback: Callable | None = None) -> Any:
+        """Have a thread call it, which can be told that its work is worthless."""
+
+        def call() -> Any:
+            launch.abandoned.set(self._worthless)
+            return func()
+
+        submit = getattr(super(), "submit", None) or super().apply_async
+        return submit(call, callback)
+
+    apply_async = submit  # its name before joblib 1.5
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Drop all calls, those that are being made too."""
+        self._worthless.set()
+        super().abort_everything(ensure_ready)
+
+
 def _threads_for(search: Any) -> AbstractContextManager:
     """Threads for fastbp's estimators, unless the user has chosen a joblib backend."""
     either, other = (
@@ -36,7 +66,7 @@ def _threads_for(search: Any) -> AbstractContextManager:
     _, n_jobs = get_active_backend()
     if search.n_jobs is None and n_jobs in (None, 1):
         n_jobs = launch.thread_limit()
-    return parallel_config("threading", n_jobs=n_jobs)
+    return parallel_config(SearchThreads(), n_jobs=n_jobs)
 
 
 class _InThreads:

@@ -278,6 +278,33 @@ def test_fits_that_fail_are_scored_as_scikit_learn_does():
     assert search.cv_results_["mean_test_score"][1] == -1.0
 
 
+class Endless(MLPClassifier):
+    """Trains for days, or, with a large alpha, fails when another one has begun."""
+
+    begun, abandoned = threading.Event(), threading.Event()
+
+    def fit(self, X, y):
+        if self.alpha > 1:
+            assert self.begun.wait(60)
+            raise ValueError("alpha is too large")
+        self.begun.set()
+        try:
+            return super().fit(X, y)
+        except launch.AbandonedError:
+            self.abandoned.set()
+            raise
+
+
+def test_an_error_that_ends_a_search_ends_its_other_fits():
+    model = Endless(max_iter=10**9, n_iter_no_change=10**9, random_state=0)
+    search = GridSearchCV(
+        model, {"alpha": [0.1, 2]}, cv=[TRAIN[:2]], n_jobs=2, error_score="raise"
+    )
+    with pytest.raises(ValueError, match="alpha is too large"):
+        search.fit(X, Y)
+    assert Endless.abandoned.wait(60)
+
+
 class Witness(ClassifierMixin, BaseEstimator):
     """Tells which backend it is fitted under, and in which thread."""
 
@@ -372,19 +399,17 @@ def test_callbacks_hear_of_the_rows_of_the_fold():
 @pytest.mark.skipif(launch.thread_limit() < 2, reason="two fits at a time")
 def test_no_fit_begins_after_an_interrupt():
     pytest.importorskip("sklearn.callback", reason="new in scikit-learn 1.9")
-    both = threading.Event()
+    trained = threading.Event()
 
     class Interrupts(Callback):
         def on_fit_task_begin(self, estimator, context):
-            assert both.wait(60)
+            assert trained.wait(60)
             raise KeyboardInterrupt
 
     class Waits(Callback):
-        def on_fit_task_begin(self, estimator, context):
-            both.set()
-
         def on_fit_task_end(self, estimator, context):
             if context.task_name == "fit":
+                trained.set()
                 time.sleep(0.5)  # in which the caller hears of the interrupt
 
     generator = np.random.RandomState(0)  # the three that share it are one task

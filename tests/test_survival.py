@@ -86,6 +86,48 @@ def test_ctrl_c_returns_within_a_second(case, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "several",
+    [
+        "fit_many([Watched(**params) for _ in range(5)], X, y, n_jobs=2)",
+        "GridSearchCV(Watched(**params), {'alpha': [1, 2, 3]}, n_jobs=2).fit(X, y)",
+    ],
+)
+def test_ctrl_c_ends_the_fits_of_other_threads(several, tmp_path):
+    code = (
+        ENDLESS
+        + f"""
+import threading, time
+from fastbp import GridSearchCV, fit_many
+model, X, y = CASES["small"]()
+params = {{**model.get_params(), "n_jobs": 1}}
+running = []
+
+class Watched(MLPRegressor):
+    def _fit_checked(self, *args, **kwargs):
+        running.append(self)
+        try:
+            return super()._fit_checked(*args, **kwargs)
+        finally:
+            running.remove(self)
+
+MLPRegressor(**{{**params, "max_iter": 1}}).fit(X, y)  # compiles
+print("ready", flush=True)
+try:
+    {several}
+except KeyboardInterrupt:
+    print("back", flush=True)
+begun = time.monotonic()
+while running and time.monotonic() < begun + 60:  # they would train for days
+    time.sleep(0.01)
+assert not running
+"""
+    )
+    process = start_python(code, tmp_path)
+    interrupt(process, 2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_while_it_compiles_returns_within_a_second(tmp_path):
     code = (
         ENDLESS
