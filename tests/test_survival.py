@@ -291,10 +291,10 @@ from sklearn.ensemble import BaggingClassifier
 from sklearn.model_selection import GridSearchCV
 
 def search(n_jobs):
-    model = MLPClassifier((150, 150), max_iter=8, batch_size=200, random_state=0)
+    model = MLPClassifier((150, 150), max_iter=30, batch_size=200, random_state=0)
     bagging = BaggingClassifier(model, n_estimators=4, n_jobs=n_jobs, random_state=0)
     search = GridSearchCV(bagging, {"max_samples": [0.5, 1.0]}, cv=2, n_jobs=n_jobs)
-    return search.fit(*data(1500, 200)).cv_results_["mean_test_score"].tolist()
+    return search.fit(*data(12000, 200)).cv_results_["mean_test_score"].tolist()
 
 if __name__ == "__main__":
     fit()  # so that all is compiled
@@ -331,7 +331,8 @@ def test_nested_parallelism_has_no_more_running_threads_than_cores(tmp_path):
     assert status == 0, errors
     parallel, serial = output.splitlines()
     assert parallel == serial
-    # joblib starts and ends processes and moves data meanwhile, predictions do not wait
+    # joblib starts and ends processes and moves data meanwhile, predictions do not wait: in
+    # a quarter of the looks there are more, in two thirds if fits did not take turns
     assert statistics.median(counts) <= joblib.cpu_count(), sorted(counts)
 
 
