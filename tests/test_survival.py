@@ -331,8 +331,8 @@ def test_nested_parallelism_has_no_more_running_threads_than_cores(tmp_path):
     assert status == 0, errors
     parallel, serial = output.splitlines()
     assert parallel == serial
-    # joblib starts and ends processes and moves data meanwhile, predictions do not wait: in
-    # a quarter of the looks there are more, in two thirds if fits did not take turns
+    # joblib starts and ends processes and moves data, and predictions do not wait: in a
+    # quarter of the looks there are more; in two thirds if fits do not take turns
     assert statistics.median(counts) <= joblib.cpu_count(), sorted(counts)
 
 
